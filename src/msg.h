@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Payloads of msg.def: fixed-width scalars, no pointers, no padding that is not named. Times are ns unless the name says otherwise.
+ * Runs in: any
+ */
+#ifndef MSG_H
+#define MSG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+/* Raise when msg.def, a payload or the scoreboard changes shape. */
+#define MSG_VERSION 1u
+#define MSG_MAX_SIZE 8192u		/* bytes, head included (asserted for every row) */
+#define MSG_MAX_FDS 64u
+
+enum msg_role { MSG_P = 1, MSG_W = 2, MSG_R = 4 };
+enum msg_phase { MSG_START = 1, MSG_SERVING = 2, MSG_DRAINING = 4 };
+
+enum msg_type {
+#define MSG(name, from, to, item, most, fds, item_fds, phases) MSG_##name,
+#include "msg.def"
+#undef MSG
+	MSG_TYPES
+};
+
+enum engine_id { ENGINE_ADAPTIVE, ENGINE_COPY, ENGINE_SPLICE, ENGINE_IO_URING, ENGINE_SOCKMAP, ENGINES };
+
+/* Why a connection ended; the text is what the access log shows. */
+#define CONN_ENDS(X)                                                                                                       \
+	X(NONE, "open") X(CLIENT_CLOSED, "closed-by-client") X(TARGET_CLOSED, "closed-by-target") X(CLIENT_RESET, "client-reset") \
+	X(TARGET_RESET, "target-reset") X(REFUSED, "connect-refused") X(CONNECT_TIMEOUT, "connect-timeout")                     \
+	X(UNREACHABLE, "connect-unreachable") X(CONNECT_FAILED, "connect-failed") X(IDLE, "idle-timeout")                       \
+	X(HALF_CLOSE, "half-close-timeout") X(KILLED, "killed") X(DRAINED, "drained") X(WORKER_LOST, "worker-lost")              \
+	X(ERROR, "error")
+enum conn_end {
+#define X(name, text) END_##name,
+	CONN_ENDS(X)
+#undef X
+	CONN_ENDS_COUNT
+};
+
+struct msg_head {
+	uint16_t type;
+	uint16_t count;
+	uint32_t version;
+};
+
+struct msg_hello {
+	uint32_t index;			/* of this worker, over all pools */
+	uint32_t n_routes;		/* ROUTE items that follow */
+	uint32_t n_services;
+	uint32_t n_dirs;		/* DIR messages that follow */
+	uint32_t max_conns;		/* connections at the same time */
+	uint32_t n_pipes;		/* pairs from fd WORKER_FD_PIPES on: reading end, writing end */
+	uint32_t log_level;
+	uint32_t flags;			/* HELLO_* */
+};
+#define HELLO_ONE_ID 1u			/* rootless: uid 0 of a namespace that maps one id is as good as it gets */
+#define HELLO_MUST_WORK 2u		/* reserved for tests: a best-effort layer that is missing is fatal */
+
+#define ROUTE_SERVICE_MAX 64		/* bytes, terminator included */
+
+struct msg_route {
+	uint32_t index;			/* what CONN names; routes arrive in order */
+	uint32_t service;
+	uint32_t engine;		/* enum engine_id */
+	uint32_t flags;			/* ROUTE_* */
+	uint32_t connect_timeout_ms;
+	uint32_t user_timeout_ms;	/* 0: none */
+	uint32_t keepalive_idle_s;	/* 0: no probes */
+	uint32_t keepalive_interval_s;
+	uint32_t keepalive_count;
+	uint32_t n_ports;		/* ports from target.port on that this route may use */
+	uint64_t idle_timeout_ms;	/* 0: none */
+	uint64_t half_close_timeout_ms;	/* 0: none */
+	struct wire_addr target;
+	struct wire_addr source;	/* family 0: the kernel chooses */
+	char service_name[ROUTE_SERVICE_MAX];	/* for log lines */
+	char unix_name[112];		/* target of family AF_UNIX: "name" in the directory sent by DIR, or "@abstract"; terminated */
+};
+#define ROUTE_RECORD 1u			/* the access log wants `local` */
+
+struct msg_dir {
+	uint32_t route;
+	uint32_t pad;
+};
+
+struct msg_ready {
+	uint32_t engines;		/* bit per enum engine_id that is open */
+	uint32_t layers;		/* bit per enum sandbox_layer in force */
+	uint32_t landlock_abi;
+	uint32_t pipe_size;		/* bytes of the smallest pipe; 0: no pipes */
+	uint32_t syscalls;		/* allowed */
+	uint32_t syscalls_checked;	/* of these, with checked arguments */
+};
+
+struct msg_ping {
+	uint64_t number;
+};
+
+struct msg_conn {
+	uint64_t id;			/* unique over the parent's life */
+	uint32_t route;
+	uint16_t port_offset;		/* added to the port of the route's target */
+	uint16_t pad;
+	struct wire_addr client;
+};
+
+struct msg_stop {
+	uint64_t within_ms;		/* UINT64_MAX: wait without limit */
+};
+
+/* What is known of one connection: a row of the scoreboard while it lives, an item of CLOSED when it has ended. */
+struct conn_record {
+	uint64_t id;
+	uint32_t route;
+	uint16_t port_offset;
+	uint8_t engine;			/* enum engine_id */
+	uint8_t end;			/* enum conn_end; END_NONE while it lives */
+	uint64_t start;			/* CLOCK_REALTIME, when the worker took it */
+	uint64_t begun;			/* CLOCK_MONOTONIC, the same moment */
+	uint64_t connected;		/* CLOCK_MONOTONIC; 0: never */
+	uint64_t ended;			/* CLOCK_MONOTONIC; 0: lives */
+	uint64_t bytes[2];		/* delivered: [0] client to target (up), [1] target to client (down) */
+	struct wire_addr client;
+	struct wire_addr local;		/* the private side's own address; family 0: not asked for or not connected */
+};
+
+#define MSG_LOG_TEXT 1024
+struct msg_log {
+	uint32_t level;			/* enum log_level */
+	uint32_t pad;
+	char text[MSG_LOG_TEXT];	/* terminated; the receiver checks */
+};
+
+enum access_format { ACCESS_PAIRS, ACCESS_JSON };
+struct msg_settings {
+	uint32_t access_format;
+	uint32_t log_level;
+	uint32_t flags;			/* SETTINGS_* */
+	uint32_t n_routes;
+	uint32_t max_workers;		/* greatest worker index plus one */
+	uint32_t pad;
+};
+#define SETTINGS_ONE_ID 1u		/* as HELLO_ONE_ID */
+
+enum output_kind { OUTPUT_STREAM, OUTPUT_JOURNAL, OUTPUT_SYSLOG };	/* plain lines; "<N>" prefixes; RFC 3164 datagrams on /dev/log */
+#define OUTPUT_LOG 0u			/* id of the log itself */
+#define OUTPUT_NONE UINT32_MAX
+#define OUTPUTS_MAX 64u
+struct msg_output {
+	uint32_t id;			/* OUTPUT_LOG, or a file of the access log (1...) */
+	uint32_t kind;
+};
+
+struct msg_names {
+	uint32_t route;
+	uint32_t output;		/* where its access lines go: OUTPUT_LOG, a file's id, OUTPUT_NONE */
+	uint32_t flags;			/* NAMES_* */
+	uint32_t n_ports;
+	struct wire_addr target;	/* the first port of a range */
+	struct wire_addr listener;	/* likewise, with the port the kernel chose where 0 was asked for */
+	char service[ROUTE_SERVICE_MAX];
+	char public_netns[256];		/* "" when it is the one nsproxy was started in */
+	char private_netns[256];
+	char listener_unix[112];	/* "" unless a unix listener */
+	char target_unix[112];
+};
+#define NAMES_SKIP_EMPTY 1u		/* log-empty = false */
+
+struct msg_worker {
+	uint32_t index;
+	uint32_t max_conns;
+	uint32_t n_services;
+	uint32_t pid;
+};
+
+struct msg_gone {
+	uint32_t index;
+	uint32_t pad;
+};
+
+/* "CONN"; "?" for what is none. */
+const char *msg_name(unsigned type);
+const char *engine_name(unsigned engine);
+/* -1 when the name is none. */
+int engine_by_name(const char *name);
+/* "closed-by-client"...; "error" for what is none. */
+const char *conn_end_name(unsigned end);
+
+struct msg_row {
+	const char *name;
+	uint8_t from, to;		/* enum msg_role bits */
+	uint16_t item_size;
+	uint16_t most;
+	uint8_t fds, item_fds;
+	uint8_t phases;			/* enum msg_phase bits */
+};
+/* The table of msg.def; NULL for a type that does not exist. */
+const struct msg_row *msg_row(unsigned type);
+
+#endif
