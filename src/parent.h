@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The privileged parent: its stages from configuration to the end.
+ * Runs in: parent
+ */
+#ifndef PARENT_H
+#define PARENT_H
+
+#include "log.h"
+#include "parent_conf.h"
+
+/*
+ * Everything after the configuration: acquire, confine, spawn, serve, stop. Returns the exit code of the program. conf stays the caller's
+ * and must outlive the call.
+ */
+enum exit_code parent_run(const struct conf *conf);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Making one listening socket, TCP or unix, in the network namespace that the caller is in.
+ * Runs in: parent
+ */
+#ifndef PARENT_BIND_H
+#define PARENT_BIND_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "parent_conf.h"
+
+/* A socket that listens, and for a unix path the inode that is ours to remove. */
+struct bound {
+	int fd;				/* the caller's */
+	struct addr addr;		/* with the port that the kernel chose */
+	dev_t dev;			/* with ino: 0 when there is no path */
+	ino_t ino;
+};
+
+/* 0; -1 with errno, *step ("bind", "change the owner of its path", ...) and maybe *hint (what to do; else NULL). Leaves nothing behind then. */
+int bind_tcp(const struct conf_service *service, const struct conf_endpoint *endpoint, uint16_t port, struct bound *bound, const char **step);
+int bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, struct bound *bound, const char **step, const char **hint);
+/* Removes the path if it still is what we made. */
+void bind_unlink(const struct bound *bound);
+
+#endif

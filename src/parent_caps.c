@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The parent's capabilities: which it keeps, and raising one around one use (libcap-ng).
+ * Runs in: parent
+ *
+ * Theory of operation: until caps_confine() the effective set is what we were started with. From then on it is empty, and caps_raise() and
+ * caps_lower() bracket each use. libcap-ng keeps one copy of the sets for this process; a forked child goes on from its own copy of that.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_caps.h"
+
+#include <cap-ng.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "log.h"
+
+/* What serving needs, and for what. A capability that only a start needs (low ports, owners of unix sockets) is not kept. */
+static const struct {
+	int cap;
+	bool rootless;			/* also in a user namespace that maps a single id */
+	const char *what_for;
+} serving[] = {
+	{ CAP_SYS_ADMIN, true, "to enter network namespaces" },
+	{ CAP_SETPCAP, true, "to empty the bounding set of its children" },
+	{ CAP_SETUID, false, "to give its children another user" },
+	{ CAP_SETGID, false, "to give its children another group" },
+	{ CAP_KILL, false, "to end children that hang" },
+};
+#define N_SERVING (sizeof(serving) / sizeof(serving[0]))
+
+static struct {
+	bool loaded;			/* libcap-ng has read the sets of this process */
+	bool confined;
+} caps;
+
+static void
+load(void)
+{
+	if (!caps.loaded && capng_get_caps_process() != 0)
+		fatal(EXIT_NAMESPACE, "cannot read the capabilities of this process (is /proc mounted?)");
+	caps.loaded = true;
+}
+
+bool
+caps_one_id(void)
+{
+	unsigned long long inside, outside, count;
+	FILE *map = fopen("/proc/self/uid_map", "re");
+	int n;
+
+	if (map == NULL)
+		return false;
+	n = fscanf(map, "%llu %llu %llu", &inside, &outside, &count);
+	if (n == 3 && count == 1)
+		n = fscanf(map, "%llu", &inside) == 1 ? 0 : 3;
+	(void)fclose(map);
+	return n == 3 && count == 1;
+}
+
+/* "CAP_SYS_ADMIN" */
+static const char *
+name_of(int cap, char buf[40])
+{
+	const char *name = capng_capability_to_name((unsigned)cap);
+
+	(void)snprintf(buf, 40, "CAP_%s", name != NULL ? name : "?");
+	for (char *c = buf; *c != '\0'; c++)
+		*c = (char)toupper((unsigned char)*c);
+	return buf;
+}
+
+bool
+caps_check(bool one_id)
+{
+	char name[40], missing[512] = "";
+	size_t used = 0;
+
+	load();
+	for (size_t i = 0; i < N_SERVING && used < sizeof(missing); i++) {
+		if ((one_id && !serving[i].rootless) || capng_have_capability(CAPNG_PERMITTED, (unsigned)serving[i].cap))
+			continue;
+		used += (size_t)snprintf(missing + used, sizeof(missing) - used, "%s%s (%s)", used > 0 ? ", " : "",
+		    name_of(serving[i].cap, name), serving[i].what_for);
+	}
+	if (used > 0)
+		log_errx("capabilities are missing that nsproxy needs: %s; start it as root", missing);
+	return used == 0;
+}
+
+void
+caps_confine(bool one_id)
+{
+	if (!caps_check(one_id))
+		exit(EXIT_NAMESPACE);
+	/* The bounding set is cut first and needs CAP_SETPCAP effective; capng_apply() keeps to that order. */
+	capng_clear(CAPNG_SELECT_BOTH);
+	for (size_t i = 0; i < N_SERVING; i++) {
+		if (!one_id || serving[i].rootless)
+			(void)capng_update(CAPNG_ADD, CAPNG_PERMITTED | CAPNG_BOUNDING_SET, (unsigned)serving[i].cap);
+	}
+	if (capng_apply(CAPNG_SELECT_BOUNDS) != 0)
+		fatal(EXIT_NAMESPACE, "cannot cut the bounding set down to what serving needs");
+	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+		fatal(EXIT_NAMESPACE, "cannot give up the capabilities that serving does not need");
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == -1)
+		fatal(EXIT_NAMESPACE, "cannot clear the ambient capabilities");
+	caps.confined = true;
+}
+
+bool
+caps_raise(int cap)
+{
+	load();
+	if (!capng_have_capability(CAPNG_PERMITTED, (unsigned)cap)) {
+		errno = EPERM;
+		return false;
+	}
+	if (capng_have_capability(CAPNG_EFFECTIVE, (unsigned)cap))
+		return true;
+	(void)capng_update(CAPNG_ADD, CAPNG_EFFECTIVE, (unsigned)cap);
+	if (capng_apply(CAPNG_SELECT_CAPS) == 0)
+		return true;
+	(void)capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, (unsigned)cap);
+	errno = EPERM;
+	return false;
+}
+
+void
+caps_lower(int cap)
+{
+	int saved = errno;
+
+	if (caps.confined) {
+		(void)capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, (unsigned)cap);
+		if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+			fatal(EXIT_MACHINE, "cannot lower a capability again");
+	}
+	errno = saved;
+}
+
+/* A namespace that maps one id: nothing to become, and uid 0 must not give capabilities back at exec (securebits). */
+static int
+drop_with_one_id(const char **step)
+{
+	*step = "empty the capability sets";
+	capng_clear(CAPNG_SELECT_BOTH);
+	(void)capng_update(CAPNG_ADD, CAPNG_PERMITTED | CAPNG_EFFECTIVE, CAP_SETPCAP);
+	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+		return -1;
+	*step = "set the securebits";
+	if (capng_lock() != 0)
+		return -1;
+	*step = "clear the ambient and bounding sets";
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == -1 || capng_apply(CAPNG_SELECT_BOUNDS) != 0)
+		return -1;
+	*step = "empty the capability sets";
+	capng_clear(CAPNG_SELECT_BOTH);
+	return capng_apply(CAPNG_SELECT_CAPS) == 0 ? 0 : -1;
+}
+
+int
+caps_drop_for_good(unsigned uid, unsigned gid, bool one_id, const char **step)
+{
+	int r;
+
+	load();
+	if (one_id) {
+		r = drop_with_one_id(step);
+	} else {
+		/* libcap-ng raises what it needs for this and leaves what we ask for: nothing (kernel order: bounding, groups, ids, sets). */
+		*step = "change the user and empty the capability sets";
+		capng_clear(CAPNG_SELECT_BOTH);
+		r = capng_change_id((int)uid, (int)gid, CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
+	}
+	if (r != 0)
+		return -1;
+	*step = "set no_new_privs";
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The parent's own confinement.
+ * Runs in: parent
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_confine.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "parent_caps.h"
+#include "sandbox.h"
+
+#define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
+#define CHECK(call, arg, mask, value) { #call, -1, { { (arg), (mask), (value) }, { -1, 0, 0 } } },
+static const struct sandbox_rule rules[] = {
+#include "parent_syscalls.def"
+	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
+};
+#undef ALLOW
+#undef CHECK
+
+enum exit_code
+confine(bool one_id)
+{
+	struct sandbox_policy policy = { .rules = rules, .kill = false, .one_id = one_id };
+	struct sandbox_result result;
+
+	memset(&result, 0, sizeof(result));
+	caps_confine(one_id);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1) {
+		log_err("cannot set no_new_privs");
+		return EXIT_MACHINE;
+	}
+	if (sandbox_filter(&policy, &result) == -1) {
+		log_err("cannot load the system call filter of the parent");
+		return EXIT_MACHINE;
+	}
+	log_debug("start", "confined: %u system calls allowed, %u of them with checked arguments", result.syscalls, result.syscalls_checked);
+	return EXIT_OK;
+}

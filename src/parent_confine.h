@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The parent's own confinement, once everything is acquired.
+ * Runs in: parent
+ */
+#ifndef PARENT_CONFINE_H
+#define PARENT_CONFINE_H
+
+#include <stdbool.h>
+
+#include "log.h"
+
+/*
+ * Should: keep the capabilities that serving needs, none of them effective; no_new_privs; the filter of parent_syscalls.def.
+ * Mustn't: open anything. EXIT_OK, or an exit code after a line.
+ */
+enum exit_code confine(bool one_id);
+
+#endif

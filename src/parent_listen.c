@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The listeners: polled, accepted from, paused while a client would have no place.
+ * Runs in: parent
+ *
+ * Theory of operation: a client is taken out of the backlog only when it has a place. Three things may be in the way: the pool has no worker
+ * with room (a gate), the service is at its max-connections (a limit), this process has no descriptor left (starved). Then the listeners keep
+ * their backlog, which the kernel holds for us. Each obstacle has a timer that looks again; a listener that reports a client meanwhile is
+ * taken out of the poll, so waiting costs nothing.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_listen.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "fdutil.h"
+#include "log.h"
+#include "parent_handoff.h"
+
+/* Clients from one listener in one turn, so that many busy listeners take turns. */
+#define ACCEPT_MOST 128
+#define GATE_FIRST (1 * NS_PER_MS)
+#define GATE_MOST (100 * NS_PER_MS)
+#define LIMIT_WAIT (10 * NS_PER_MS)
+#define STARVED_WAIT (100 * NS_PER_MS)
+#define STARVED_QUIET (60 * NS_PER_S)
+
+/*
+ * Moderation: passing clients one by one costs two context switches each, so when they come fast it is cheaper to let some gather. Only then: a
+ * window of 10 ms with more than 40 of them (4000 a second) makes each turn of the next one wait 300 us. Clients that come one after the other,
+ * each waiting for the one before, do not gather: waiting that brings less than two clients for each turn is given up for a second.
+ */
+#define WINDOW (10 * NS_PER_MS)
+#define WINDOW_BUSY 40
+#define GATHER_NS 300000
+#define GATHER_LEAST 2
+#define IN_VAIN (1 * NS_PER_S)
+
+static bool
+is_paused(const struct listen_set *set, const struct listener *listener)
+{
+	return set->starved || set->gates[listener->pool].shut || set->limits[listener->service].shut;
+}
+
+static struct loop_ref
+ref_of(const struct listen_set *set, const struct listener *listener)
+{
+	return (struct loop_ref){ .index = (uint32_t)(listener - set->list), .generation = 0, .kind = set->kind };
+}
+
+static void
+pause_listener(struct listen_set *set, struct listener *listener)
+{
+	if (!listener->paused && loop_modify(set->loop, listener->bound.fd, 0, ref_of(set, listener)) == 0)
+		listener->paused = true;
+}
+
+/* Polls those again that nothing is in the way of. */
+static void
+resume(struct listen_set *set)
+{
+	for (uint32_t i = 0; i < set->n; i++) {
+		struct listener *listener = &set->list[i];
+
+		if (!listener->paused || listener->bound.fd == -1 || is_paused(set, listener))
+			continue;
+		if (loop_modify(set->loop, listener->bound.fd, EPOLLIN, ref_of(set, listener)) == 0)
+			listener->paused = false;
+	}
+}
+
+static void
+gate_check(struct listen_gate *gate, bool settled)
+{
+	struct listen_set *set = gate->set;
+	bool was_shut = gate->shut;
+
+	gate->shut = handoff_choose(set->pools, gate->pool) == NULL;
+	if (settled && !gate->shut) {
+		gate->wait = 0;
+		loop_timer_clear(set->loop, &gate->timer);
+	} else if (gate->timer.pos == 0) {
+		gate->wait = gate->wait == 0 ? GATE_FIRST : gate->wait * 2 < GATE_MOST ? gate->wait * 2 : GATE_MOST;
+		loop_timer_set(set->loop, &gate->timer, set->loop->now + gate->wait);
+	}
+	if (was_shut && !gate->shut)
+		resume(set);
+}
+
+static void
+gate_on_timer(void *owner, void *arg)
+{
+	struct listen_gate *gate = arg;
+
+	(void)owner;
+	gate_check(gate, handoff_retry(gate->set->pools, gate->pool));
+}
+
+/* How many more clients the service may have. */
+static uint64_t
+limit_room(const struct listen_set *set, unsigned service)
+{
+	const struct pool *pool = &set->pools->list[set->pools->of_service[service]];
+	uint64_t load = 0, most = set->limits[service].most;
+
+	if (most == UINT32_MAX)
+		return UINT64_MAX;
+	for (uint32_t i = pool->first; i < pool->first + pool->n; i++)
+		load += worker_service_load(&set->pools->workers[i], service);
+	return load < most ? most - load : 0;
+}
+
+static void
+limit_on_timer(void *owner, void *arg)
+{
+	struct listen_set *set = arg;
+	bool any_shut = false, opened = false;
+
+	(void)owner;
+	for (unsigned s = 0; s < set->conf->n_services; s++) {
+		if (!set->limits[s].shut)
+			continue;
+		set->limits[s].shut = limit_room(set, s) == 0;
+		any_shut |= set->limits[s].shut;
+		opened |= !set->limits[s].shut;
+	}
+	if (any_shut)
+		loop_timer_set(set->loop, &set->limit_timer, set->loop->now + LIMIT_WAIT);
+	if (opened)
+		resume(set);
+}
+
+static void
+starved_on_timer(void *owner, void *arg)
+{
+	struct listen_set *set = arg;
+
+	(void)owner;
+	set->starved = false;
+	resume(set);
+}
+
+static void
+starve(struct listen_set *set)
+{
+	if (set->loop->now >= set->starved_quiet) {
+		log_warn("cannot accept for the moment (clients wait in the backlog)");
+		set->starved_quiet = set->loop->now + STARVED_QUIET;
+	}
+	set->starved = true;
+	loop_timer_set(set->loop, &set->starved_timer, set->loop->now + STARVED_WAIT);
+}
+
+/* True when the listener may be tried again at once; the queue was empty, or had something that is no client any more. */
+static bool
+accept_failed(struct listen_set *set, struct listener *listener)
+{
+	switch (errno) {
+	case EAGAIN:
+		return false;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		starve(set);
+		pause_listener(set, listener);
+		return false;
+	default:
+		/* ECONNABORTED, EPROTO, EPERM of a packet filter, network errors that accept(2) passes on: that client is gone, the next may be fine. */
+		log_debug("handoff", "accept: %s", strerror(errno));
+		return true;
+	}
+}
+
+static void
+hand_over(struct listen_set *set, const struct listener *listener, struct worker *worker, int fd, const struct addr *peer)
+{
+	struct msg_conn conn = { .id = ++set->next_id, .route = listener->route, .port_offset = listener->port_offset };
+
+	addr_to_wire(peer, &conn.client);
+	handoff_conn(worker, &conn, listener->service, fd);
+}
+
+/* Up to `most` clients, as long as there is a place for the next one. */
+static void
+accept_some(struct listen_set *set, struct listener *listener, uint64_t most)
+{
+	for (uint64_t i = 0; i < most; i++) {
+		struct worker *worker = handoff_choose(set->pools, listener->pool);
+		struct addr peer;
+		int fd;
+
+		if (worker == NULL) {
+			gate_check(&set->gates[listener->pool], false);
+			pause_listener(set, listener);
+			return;
+		}
+		peer.len = sizeof(peer.u);
+		fd = accept4(listener->bound.fd, &peer.u.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd == -1) {
+			if (accept_failed(set, listener))
+				continue;
+			return;
+		}
+		set->window_count++;
+		hand_over(set, listener, worker, fd, &peer);
+	}
+}
+
+static void
+next_window(struct listen_set *set, uint64_t now)
+{
+	bool fast = set->window_count > WINDOW_BUSY && now - set->window_start < 2 * WINDOW;
+
+	if (set->busy && set->window_count < GATHER_LEAST * set->window_turns)
+		set->calm_until = now + IN_VAIN;
+	set->busy = fast && now >= set->calm_until;
+	set->window_start = now;
+	set->window_count = set->window_turns = 0;
+}
+
+/* Once for each turn of the loop that finds clients: how fast do they come, and let them gather if it is fast. */
+static void
+moderate(struct listen_set *set)
+{
+	uint64_t now = set->loop->now;
+	struct timespec gather = { 0, GATHER_NS };
+
+	if (set->turn == now)
+		return;
+	set->turn = now;
+	if (now - set->window_start >= WINDOW)
+		next_window(set, now);
+	set->window_turns++;
+	if (set->busy)
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &gather, NULL);
+}
+
+static void
+listen_on_readable(void *owner, struct loop_ref ref, uint32_t events)
+{
+	struct listen_set *set = owner;
+	struct listener *listener = &set->list[ref.index];
+	uint64_t room;
+
+	(void)events;
+	if (ref.index >= set->n || listener->bound.fd == -1)
+		return;
+	if (is_paused(set, listener)) {
+		pause_listener(set, listener);
+		return;
+	}
+	moderate(set);
+	room = limit_room(set, listener->service);
+	if (room == 0) {
+		set->limits[listener->service].shut = true;
+		loop_timer_set(set->loop, &set->limit_timer, set->loop->now + LIMIT_WAIT);
+		pause_listener(set, listener);
+		return;
+	}
+	accept_some(set, listener, room < ACCEPT_MOST ? room : ACCEPT_MOST);
+}
+
+void
+listen_after_turn(struct listen_set *set)
+{
+	for (unsigned i = 0; i < set->pools->n; i++) {
+		if (!handoff_flush(set->pools, i))
+			gate_check(&set->gates[i], false);
+	}
+}
+
+void
+listen_recheck(struct listen_set *set)
+{
+	for (unsigned i = 0; i < set->pools->n; i++) {
+		if (set->gates[i].shut)
+			gate_check(&set->gates[i], handoff_flush(set->pools, i));
+	}
+}
+
+static void
+init_timers(struct listen_set *set)
+{
+	set->limit_timer = (struct loop_timer){ .fn = limit_on_timer, .arg = set };
+	set->starved_timer = (struct loop_timer){ .fn = starved_on_timer, .arg = set };
+	for (unsigned i = 0; i < set->pools->n; i++)
+		set->gates[i] = (struct listen_gate){ .set = set, .pool = i, .timer = { .fn = gate_on_timer, .arg = &set->gates[i] } };
+}
+
+int
+listen_start(struct listen_set *set, struct loop *loop, uint8_t kind)
+{
+	set->loop = loop;
+	set->kind = kind;
+	init_timers(set);
+	loop_on(loop, kind, listen_on_readable, set);
+	for (uint32_t i = 0; i < set->n; i++) {
+		if (loop_add(loop, set->list[i].bound.fd, EPOLLIN, ref_of(set, &set->list[i])) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static void
+close_sockets(struct listen_set *set)
+{
+	for (uint32_t i = 0; i < set->n; i++) {
+		if (set->list[i].bound.fd != -1)
+			bind_unlink(&set->list[i].bound);
+		fd_close(&set->list[i].bound.fd);
+	}
+}
+
+void
+listen_stop(struct listen_set *set)
+{
+	for (uint32_t i = 0; i < set->n; i++) {
+		uint64_t room = limit_room(set, set->list[i].service);
+
+		if (set->list[i].bound.fd != -1)
+			accept_some(set, &set->list[i], room < ACCEPT_MOST ? room : ACCEPT_MOST);
+	}
+	close_sockets(set);
+	listen_after_turn(set);
+	loop_timer_clear(set->loop, &set->limit_timer);
+	loop_timer_clear(set->loop, &set->starved_timer);
+}
+
+void
+listen_close(struct listen_set *set)
+{
+	close_sockets(set);
+	for (unsigned i = 0; set->loop != NULL && i < set->pools->n; i++)
+		loop_timer_clear(set->loop, &set->gates[i].timer);
+	if (set->loop != NULL) {
+		loop_timer_clear(set->loop, &set->limit_timer);
+		loop_timer_clear(set->loop, &set->starved_timer);
+	}
+	free(set->list);
+	free(set->gates);
+	free(set->limits);
+	set->list = NULL;
+	set->gates = NULL;
+	set->limits = NULL;
+	set->n = 0;
+}

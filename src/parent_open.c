@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Opening all listeners at start.
+ * Runs in: parent
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_open.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parent_bind.h"
+
+/* What netns_run() carries into the namespace: one route, whose ports are opened in a row. */
+struct open_job {
+	struct listen_set *set;
+	const struct conf_service *service;
+	struct route *route;
+	uint32_t first;			/* listener of its first port */
+	/* out, of the port that failed */
+	bool entered;
+	uint16_t port;
+	const char *step, *hint;
+};
+
+/* In the listener's namespace. */
+static int
+open_ports(void *arg)
+{
+	struct open_job *job = arg;
+
+	job->entered = true;
+	for (uint16_t i = 0; i < job->route->n_ports; i++) {
+		job->port = (uint16_t)(job->route->first_port + i);
+		if (bind_tcp(job->service, job->route->listen, job->port, &job->set->list[job->first + i].bound, &job->step) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static void
+say_hint(char *buf, size_t size, int err, const struct netns *netns, uint16_t port)
+{
+	char in[300] = "", ip[300] = "ip addr";
+	bool named = netns->name[0] != '\0' && strchr(netns->name, '/') == NULL && strchr(netns->name, ':') == NULL;
+
+	if (named) {
+		(void)snprintf(in, sizeof(in), "ip netns exec %.255s ", netns->name);
+		(void)snprintf(ip, sizeof(ip), "ip -n %.255s addr", netns->name);
+	}
+	buf[0] = '\0';
+	if (err == EADDRINUSE)
+		(void)snprintf(buf, size, "; see what has it with: %sss -ltnp sport = :%u", in, port);
+	else if (err == EADDRNOTAVAIL)
+		(void)snprintf(buf, size, "; no interface there has this address, see: %s", ip);
+	else if (err == EACCES)
+		(void)snprintf(buf, size, "; ports below 1024 need CAP_NET_BIND_SERVICE");
+	else if (err == EMFILE)
+		(void)snprintf(buf, size, "; raise the limit of open files (ulimit -n, LimitNOFILE=)");
+}
+
+static void
+say_failure(const struct open_job *job, const struct netns *netns)
+{
+	int err = errno;
+	struct addr addr = job->route->listen->addr;
+	char where[ROUTE_TEXT_MAX], at[ROUTE_TEXT_MAX], hint[700];
+
+	if (addr.u.sa.sa_family != AF_UNIX)
+		addr_set_port(&addr, job->port);
+	if (job->hint != NULL)
+		(void)snprintf(hint, sizeof(hint), "; %s", job->hint);
+	else
+		say_hint(hint, sizeof(hint), err, netns, job->port);
+	log_errx("%sservice %s: cannot %s %s: %s%s", route_where(job->service, where), job->service->name,
+	    job->entered ? job->step : "enter the network namespace of", route_format(netns->name, &addr, at), strerror(err), hint);
+}
+
+static enum exit_code
+open_route(struct open_job *job, const struct netns *netns, const struct netns *home)
+{
+	struct listener *first = &job->set->list[job->first];
+	int r;
+
+	if (job->route->listen->addr.u.sa.sa_family == AF_UNIX) {
+		job->entered = true;
+		r = bind_unix(job->service, job->route->listen, &first->bound, &job->step, &job->hint);
+	} else {
+		r = netns_run(netns, home, open_ports, job);
+	}
+	if (r == -1) {
+		say_failure(job, netns);
+		return job->entered ? EXIT_MACHINE : EXIT_NAMESPACE;
+	}
+	if (first->bound.addr.u.sa.sa_family != AF_UNIX)
+		addr_to_wire(&first->bound.addr, &job->route->names.listener);
+	return EXIT_OK;
+}
+
+static int
+allocate(struct listen_set *set, const struct conf *conf, const struct routes *routes, struct pools *pools)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < routes->n; i++)
+		n += routes->list[i].n_ports;
+	*set = (struct listen_set){ .conf = conf, .pools = pools };
+	set->list = calloc(n, sizeof(*set->list));
+	set->gates = calloc(pools->n, sizeof(*set->gates));
+	set->limits = calloc(conf->n_services, sizeof(*set->limits));
+	if (set->list == NULL || set->gates == NULL || set->limits == NULL) {
+		log_err("cannot allocate the table of %u listeners", n);
+		return -1;
+	}
+	return 0;
+}
+
+/* An explicit max-connections holds; what does not fit is lowered and said. Where nothing is said the workers' own bound is enough. */
+static void
+set_limit(struct listen_limit *limit, const struct conf_service *service, const struct pools *pools, unsigned pool)
+{
+	uint64_t fits = (uint64_t)pools->max_conns * pools->list[pool].n;
+	char where[ROUTE_TEXT_MAX];
+
+	limit->most = service->max_connections > 0 ? service->max_connections : UINT32_MAX;
+	if (service->max_connections <= fits)
+		return;
+	limit->most = UINT32_MAX;
+	log_warnx("%sservice %s: max-connections %u is lowered to %llu, which is what %u workers can hold with this limit of open files",
+	    route_where(service, where), service->name, service->max_connections, (unsigned long long)fits, pools->list[pool].n);
+}
+
+static void
+add_listeners(struct listen_set *set, const struct route *route)
+{
+	for (uint16_t i = 0; i < route->n_ports; i++) {
+		set->list[set->n++] = (struct listener){ .bound = { .fd = -1 }, .route = route->msg.index, .service = route->service,
+			.pool = route->pool, .port_offset = i };
+	}
+}
+
+enum exit_code
+open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns)
+{
+	enum exit_code code = EXIT_OK, first_code = EXIT_OK;
+
+	if (allocate(set, conf, routes, pools) == -1)
+		return EXIT_MACHINE;
+	for (unsigned s = 0; s < conf->n_services; s++)
+		set_limit(&set->limits[s], &conf->services[s], pools, pools->of_service[s]);
+	for (uint32_t i = 0; i < routes->n; i++) {
+		struct route *route = &routes->list[i];
+		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = set->n, .step = "listen on" };
+
+		add_listeners(set, route);
+		code = open_route(&job, &netns[route->listen->netns], &netns[0]);
+		if (first_code == EXIT_OK)
+			first_code = code;
+	}
+	return first_code;
+}
+
+void
+open_announce(const struct listen_set *set, const struct routes *routes)
+{
+	for (uint32_t i = 0; i < set->n; i++) {
+		const struct listener *listener = &set->list[i];
+		char at[ROUTE_TEXT_MAX];
+
+		log_notice("service %s: listening on %s", set->conf->services[listener->service].name,
+		    route_format(routes->list[listener->route].names.public_netns, &listener->bound.addr, at));
+	}
+}

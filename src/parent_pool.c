@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Pools of workers: one for each private namespace.
+ * Runs in: parent
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "child_fds.h"
+#include "log.h"
+
+/* Descriptors of a worker that are no connections: pipes, those of a message just received, channels, epoll, a ring, /dev/null. */
+#define WORKER_RESERVE (2 * WORKER_PIPES + MSG_MAX_FDS + 64)
+/* Most connections of a pool: each has its place in memory from the start (which the kernel only fills in once it is used). */
+#define POOL_MOST 65536u
+/* A worker of a pool of many should still take a burst. */
+#define WORKER_LEAST_MOST 4096u
+/* Less is no proxy. */
+#define WORKER_LEAST 16u
+
+static uint32_t
+conns_for(size_t files, unsigned workers)
+{
+	size_t fit = files > WORKER_RESERVE ? (files - WORKER_RESERVE) / 2 : 0;
+	uint32_t most = POOL_MOST / (workers > 0 ? workers : 1);
+
+	if (most < WORKER_LEAST_MOST)
+		most = WORKER_LEAST_MOST;
+	return fit < most ? (uint32_t)fit : most;
+}
+
+/* The pool of the namespace, whatever it is called; a new one when there is none yet. */
+static unsigned
+pool_of(struct pools *pools, const struct netns *netns)
+{
+	for (unsigned i = 0; i < pools->n; i++) {
+		if (pools->list[i].netns.dev == netns->dev && pools->list[i].netns.ino == netns->ino)
+			return i;
+	}
+	pools->list[pools->n] = (struct pool){ .netns = *netns, .name = netns->name[0] != '\0' ? netns->name : "here",
+		.first = pools->n * pools->conf->workers, .n = pools->conf->workers };
+	return pools->n++;
+}
+
+static int
+make_slots(struct pools *pools)
+{
+	pools->n_workers = pools->n * pools->conf->workers;
+	pools->workers = calloc(pools->n_workers, sizeof(*pools->workers));
+	if (pools->workers == NULL)
+		return -1;
+	for (uint32_t i = 0; i < pools->n_workers; i++) {
+		struct worker *worker = &pools->workers[i];
+
+		worker->pools = pools;
+		worker->index = i;
+		worker->pool = i / pools->conf->workers;
+		worker->failure_fd = worker->report_fd = worker->board_fd = worker->chan.fd = -1;
+		worker->sent_by_service = calloc(pools->conf->n_services, sizeof(*worker->sent_by_service));
+		if (worker->sent_by_service == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+int
+pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files)
+{
+	*pools = (struct pools){ .conf = conf, .loop = loop, .max_conns = conns_for(files, conf->workers) };
+	if (pools->max_conns < WORKER_LEAST) {
+		log_errx("the limit of %zu open descriptors leaves no room for connections; raise it to 1024 at least: ulimit -n, LimitNOFILE=", files);
+		return -1;
+	}
+	pools->list = calloc(conf->n_services, sizeof(*pools->list));
+	pools->of_service = calloc(conf->n_services, sizeof(*pools->of_service));
+	if (pools->list != NULL && pools->of_service != NULL) {
+		for (size_t i = 0; i < conf->n_services; i++)
+			pools->of_service[i] = pool_of(pools, &netns[conf->services[i].connect.netns]);
+		if (make_slots(pools) == 0)
+			return 0;
+	}
+	log_err("cannot allocate the tables of %zu services", conf->n_services);
+	return -1;
+}
+
+void
+pools_free(struct pools *pools)
+{
+	for (uint32_t i = 0; pools->workers != NULL && i < pools->n_workers; i++)
+		free(pools->workers[i].sent_by_service);
+	free(pools->workers);
+	free(pools->list);
+	free(pools->of_service);
+	*pools = (struct pools){ 0 };
+}
+
+uint64_t
+worker_service_load(const struct worker *worker, unsigned service)
+{
+	uint64_t sent = worker->sent_by_service[service];
+	uint64_t finished = worker->board.services != NULL ? sb_get(&worker->board.services[service].finished) : 0;
+
+	return finished < sent ? sent - finished : 0;
+}
+
+uint32_t
+pools_count(const struct pools *pools, enum worker_state state)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < pools->n_workers; i++)
+		n += pools->workers[i].state == state && !pools->workers[i].ended;
+	return n;
+}
+
+uint64_t
+pools_load(const struct pools *pools)
+{
+	uint64_t load = 0;
+
+	for (uint32_t i = 0; i < pools->n_workers; i++)
+		load += worker_load(&pools->workers[i]);
+	return load;
+}
+
+const char *
+worker_name(const struct worker *worker, char buf[128])
+{
+	(void)snprintf(buf, 128, "worker %u [%s] (process %d)", worker->index, worker->pools->list[worker->pool].name, (int)worker->pid);
+	return buf;
+}

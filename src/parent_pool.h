@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Pools of workers: one for each private namespace. Only the data, and what can be read off it.
+ * Runs in: parent
+ */
+#ifndef PARENT_POOL_H
+#define PARENT_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "chan.h"
+#include "loop.h"
+#include "parent_conf.h"
+#include "parent_netns.h"
+#include "parent_spawn.h"
+#include "scoreboard.h"
+
+/* Most clients that wait in the parent for one worker: one full message. */
+#define POOL_BATCH 64
+
+/*
+ * A slot for a worker; the process in it may change.
+ * DEAD: none, `respawn` may be armed. STARTING: was sent its set-up or part of it, READY awaited. SERVING: takes clients.
+ * STOPPING: was told to finish, takes none. In the last three pid, chan, report_fd, board_fd and board are set, and the slot owns them.
+ */
+enum worker_state { WORKER_DEAD, WORKER_STARTING, WORKER_SERVING, WORKER_STOPPING };
+
+struct worker {
+	struct pools *pools;
+	struct workers *workers;	/* who cares for its life (parent_worker.h) */
+	uint32_t index;			/* of the slot, over all pools */
+	unsigned pool;
+	enum worker_state state;
+	uint32_t generation;		/* counts the processes that had this slot; never 0 */
+	pid_t pid;
+	int failure_fd;			/* what it left if it died before exec */
+	struct chan chan;
+	uint32_t fed;			/* set-up messages sent so far, as worker_feed() counts them */
+	int report_fd;			/* the reporter's end of its report channel: for a reporter that is started again */
+	int board_fd;			/* read-only descriptor of its scoreboard, for the reporter */
+	struct scoreboard board;
+	uint32_t announced;		/* generation that the reporter was told of; 0: none */
+	struct spawn_backoff backoff;
+	struct loop_timer respawn;
+
+	uint64_t sent;			/* clients given to it, those that still wait in the batch included */
+	uint64_t *sent_by_service;	/* [n_services], likewise */
+	uint64_t taken_seen, taken_at;	/* what the scoreboard said last, and the loop time since when it says so while clients wait */
+	bool blocked;			/* its channel was full; the batch is kept until it is not */
+	unsigned n_batch;
+	struct msg_conn batch[POOL_BATCH];
+	int batch_fds[POOL_BATCH];	/* owned */
+	unsigned batch_services[POOL_BATCH];
+
+	uint64_t ping_at;		/* loop time of the ping that is not answered yet; 0: none */
+	uint64_t ping_number;
+	bool ping_sent;
+	bool late;			/* has not answered for a while: gets no clients while another one serves */
+	bool ended;			/* SIGKILL is on its way: nothing more is wanted of it */
+	bool said;			/* and why, so that its death needs no line of its own */
+};
+
+struct pool {
+	struct netns netns;		/* a copy: the descriptor is its pinner's */
+	const char *name;		/* for people: "private", or "here" */
+	uint32_t first, n;		/* slots */
+};
+
+struct pools {
+	const struct conf *conf;
+	struct loop *loop;
+	struct pool *list;
+	unsigned n;
+	struct worker *workers;
+	uint32_t n_workers;
+	unsigned *of_service;		/* [n_services] */
+	uint32_t max_conns;		/* of each worker */
+	bool changed;			/* a worker came or went: the reporter and the listeners must be looked at */
+};
+
+/*
+ * Pools for the services of conf; netns[] are conf's, pinned; equal namespaces share a pool whatever they are called. `files` is the limit of
+ * descriptors of one process. 0, or -1 after a line.
+ */
+int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files);
+/* Every worker must be dead. */
+void pools_free(struct pools *pools);
+
+/* Clients that the worker holds or will hold. What the scoreboard says is clamped: a lie costs a bad choice. */
+static inline uint64_t
+worker_load(const struct worker *worker)
+{
+	uint64_t finished = worker->board.head != NULL ? sb_get(&worker->board.head->finished) : 0;
+
+	return finished < worker->sent ? worker->sent - finished : 0;
+}
+
+/* Clients given to it that it has not yet taken out of its channel. */
+static inline uint64_t
+worker_untaken(const struct worker *worker)
+{
+	uint64_t taken = worker->board.head != NULL ? sb_get(&worker->board.head->taken) : 0;
+
+	return taken < worker->sent ? worker->sent - taken : 0;
+}
+
+/* As worker_load(), of one service. */
+uint64_t worker_service_load(const struct worker *worker, unsigned service);
+/* Workers in the state, over all pools; not those that are being killed. */
+uint32_t pools_count(const struct pools *pools, enum worker_state state);
+/* Connections that live in all workers. */
+uint64_t pools_load(const struct pools *pools);
+/* "worker 3 [private] (process 4711)" */
+const char *worker_name(const struct worker *worker, char buf[128]);
+
+#endif

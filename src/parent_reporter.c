@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The reporter, seen from the parent.
+ * Runs in: parent
+ *
+ * Theory of operation: what the reporter must know is state, not a stream of events: settings, outputs, names of routes, and which workers there
+ * are. reporter_sync() sends the difference between what it was told and what is, as far as its channel takes it, and goes on when the channel
+ * has room. A reporter that was replaced was told nothing, so it gets everything again, over the spare ends that each worker's slot keeps.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_reporter.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fdutil.h"
+#include "log.h"
+
+#ifndef LIBEXECDIR
+#define LIBEXECDIR "/usr/libexec"
+#endif
+#define REPORTER_PROGRAM LIBEXECDIR "/nsproxy/nsproxy-reporter"
+
+/* From fork to READY. */
+#define START_MOST (10 * NS_PER_S)
+
+static struct loop_ref
+ref_of(const struct reporter *reporter)
+{
+	return (struct loop_ref){ .index = 0, .generation = reporter->generation & LOOP_GENERATION_MASK, .kind = reporter->kind };
+}
+
+/* The sink of the parent's log. What the reporter cannot take goes to stderr: the parent never waits for it. */
+static void
+log_through(void *owner, enum log_level level, const char *text)
+{
+	struct reporter *reporter = owner;
+	struct msg_log msg = { .level = (uint32_t)level };
+
+	(void)snprintf(msg.text, sizeof(msg.text), "%s", text);
+	if (reporter->state != REPORTER_SERVING || chan_send(&reporter->chan, MSG_LOG, &msg, 1, NULL, 0) == -1)
+		log_to_stderr(level, text);
+}
+
+static int
+send_settings(struct reporter *reporter)
+{
+	const struct conf *conf = reporter->conf;
+	struct msg_settings msg = { .access_format = (uint32_t)conf->access_format, .log_level = (uint32_t)log_level(),
+		.flags = conf->one_id ? SETTINGS_ONE_ID : 0, .n_routes = reporter->routes->n, .max_workers = reporter->pools->n_workers };
+
+	if (reporter->settings_sent)
+		return 0;
+	if (chan_send(&reporter->chan, MSG_SETTINGS, &msg, 1, NULL, 0) == -1)
+		return -1;
+	reporter->settings_sent = true;
+	return 0;
+}
+
+static int
+send_names(struct reporter *reporter)
+{
+	while (reporter->names_sent < reporter->routes->n) {
+		if (chan_send(&reporter->chan, MSG_NAMES, &reporter->routes->list[reporter->names_sent].names, 1, NULL, 0) == -1)
+			return -1;
+		reporter->names_sent++;
+	}
+	return 0;
+}
+
+static int
+send_worker(struct reporter *reporter, struct worker *worker)
+{
+	struct msg_gone gone = { .index = worker->index };
+	struct msg_worker msg = { .index = worker->index, .max_conns = worker->board.max_conns, .n_services = worker->board.n_services,
+		.pid = (uint32_t)worker->pid };
+	int fds[2] = { worker->report_fd, worker->board_fd };
+	uint32_t now = worker->state == WORKER_DEAD ? 0 : worker->generation;
+
+	if (worker->announced == now)
+		return 0;
+	if (worker->announced != 0) {
+		if (chan_send(&reporter->chan, MSG_GONE, &gone, 1, NULL, 0) == -1)
+			return -1;
+		worker->announced = 0;
+	}
+	if (now != 0 && chan_send(&reporter->chan, MSG_WORKER, &msg, 1, fds, 2) == -1)
+		return -1;
+	worker->announced = now;
+	return 0;
+}
+
+static int
+send_workers(struct reporter *reporter)
+{
+	for (uint32_t i = 0; i < reporter->pools->n_workers; i++) {
+		if (send_worker(reporter, &reporter->pools->workers[i]) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+void
+reporter_sync(struct reporter *reporter)
+{
+	bool full;
+	int r;
+
+	if (reporter->state != REPORTER_STARTING && reporter->state != REPORTER_SERVING)
+		return;
+	r = send_settings(reporter);
+	if (r == 0)
+		r = outputs_send(reporter->outputs, &reporter->chan);
+	if (r == 0)
+		r = send_names(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = send_workers(reporter);
+	/* Whatever else fails, its end will be told by SIGCHLD. */
+	full = r == -1 && (errno == EAGAIN || errno == ETOOMANYREFS);
+	if (full != reporter->wants_out)
+		(void)loop_modify(reporter->loop, reporter->chan.fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN, ref_of(reporter));
+	reporter->wants_out = full;
+}
+
+static int
+on_ready(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_ready *ready = items;
+
+	(void)count, (void)fds, (void)n_fds;
+	if (reporter->state != REPORTER_STARTING)
+		return -1;
+	reporter->state = REPORTER_SERVING;
+	reporter->chan.phase = MSG_SERVING;
+	log_debug("child", "reporter (process %d) is ready: layers 0x%x, %u system calls", (int)reporter->pid, ready->layers, ready->syscalls);
+	reporter_sync(reporter);
+	return 0;
+}
+
+static chan_handler_fn *const handlers[MSG_TYPES] = {
+	[MSG_READY] = on_ready,
+};
+
+static void
+on_event(void *owner, struct loop_ref ref, uint32_t events)
+{
+	struct reporter *reporter = owner;
+
+	if (ref.generation != (reporter->generation & LOOP_GENERATION_MASK) || reporter->chan.fd == -1)
+		return;
+	if (events & EPOLLOUT)
+		reporter_sync(reporter);
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || chan_drain(&reporter->chan, 16) == 0)
+		return;
+	if (errno == EPROTO)
+		log_errx("reporter (process %d) sent a bad message (%s): it is replaced", (int)reporter->pid, reporter->chan.wrong);
+	/* Bad or gone, there is nothing to talk about any more. SIGCHLD follows. */
+	(void)loop_remove(reporter->loop, reporter->chan.fd);
+	spawn_kill(reporter->pid);
+}
+
+static void
+on_respawn(void *owner, void *arg)
+{
+	struct reporter *reporter = arg;
+
+	(void)owner;
+	if (reporter_start(reporter) == -1)
+		loop_timer_set(reporter->loop, &reporter->respawn, spawn_backoff_next(&reporter->backoff, reporter->loop->now) + NS_PER_S);
+}
+
+int
+reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
+    const struct routes *routes, struct pools *pools)
+{
+	*reporter = (struct reporter){ .conf = conf, .loop = loop, .kind = kind, .outputs = outputs, .routes = routes, .pools = pools,
+		.failure_fd = -1, .chan = { .fd = -1 }, .respawn = { .fn = on_respawn, .arg = reporter } };
+	reporter->program = spawn_open_program(REPORTER_PROGRAM);
+	if (reporter->program == -1)
+		return -1;
+	loop_on(loop, kind, on_event, reporter);
+	return 0;
+}
+
+/* A new process knows nothing. */
+static void
+forget_told(struct reporter *reporter)
+{
+	reporter->settings_sent = false;
+	reporter->names_sent = 0;
+	reporter->wants_out = false;
+	outputs_unsent(reporter->outputs);
+	for (uint32_t i = 0; i < reporter->pools->n_workers; i++)
+		reporter->pools->workers[i].announced = 0;
+}
+
+int
+reporter_start(struct reporter *reporter)
+{
+	const struct conf *conf = reporter->conf;
+	struct child_plan plan = { .title = "nsproxy: reporter", .program = reporter->program, .netns = CHILD_EMPTY, .n_fds = 1, .uid = conf->uid,
+		.gid = conf->gid, .one_id = conf->one_id };
+	int ends[2];
+
+	spawn_backoff_started(&reporter->backoff, reporter->loop->now);
+	if (chan_pair(ends) == -1) {
+		log_err("cannot make a channel for the reporter");
+		return -1;
+	}
+	reporter->generation++;
+	chan_init(&reporter->chan, ends[0], MSG_P, MSG_R, handlers, reporter);
+	plan.fds[0] = ends[1];
+	if (loop_add(reporter->loop, reporter->chan.fd, EPOLLIN, ref_of(reporter)) == -1 ||
+	    (reporter->pid = spawn(&plan, &reporter->failure_fd)) == -1) {
+		log_err("cannot start the reporter");
+		chan_close(&reporter->chan);
+		fd_close(&ends[1]);
+		return -1;
+	}
+	fd_close(&ends[1]);
+	reporter->state = REPORTER_STARTING;
+	forget_told(reporter);
+	log_set_sink(log_through, reporter);
+	reporter_sync(reporter);
+	return 0;
+}
+
+bool
+reporter_on_exit(struct reporter *reporter, pid_t pid, int status)
+{
+	struct spawn_verdict verdict;
+	enum reporter_state was = reporter->state;
+	uint64_t next;
+
+	if (reporter->state == REPORTER_DEAD || pid != reporter->pid)
+		return false;
+	spawn_verdict(status, reporter->failure_fd, &verdict);
+	reporter->state = REPORTER_DEAD;
+	reporter->pid = 0;
+	fd_close(&reporter->failure_fd);
+	chan_close(&reporter->chan);
+	if (was == REPORTER_CLOSING)
+		return true;
+	reporter->failed = verdict.code;
+	if (!reporter->respawns) {
+		log_errx("the reporter %s: %s", was == REPORTER_STARTING ? "could not be started" : "ended", verdict.text);
+		return true;
+	}
+	next = spawn_backoff_next(&reporter->backoff, reporter->loop->now);
+	log_errx("the reporter (process %d) ended: %s; it is started again%s", (int)pid, verdict.text,
+	    next > reporter->loop->now ? " after a while, since it keeps dying" : "");
+	loop_timer_set(reporter->loop, &reporter->respawn, next);
+	return true;
+}
+
+void
+reporter_supervise(struct reporter *reporter)
+{
+	if (reporter->state != REPORTER_STARTING || reporter->loop->now < reporter->backoff.started + START_MOST)
+		return;
+	log_errx("the reporter (process %d) was not ready after 10 seconds: it is killed", (int)reporter->pid);
+	spawn_kill(reporter->pid);
+}
+
+void
+reporter_stop(struct reporter *reporter)
+{
+	reporter->respawns = false;
+	loop_timer_clear(reporter->loop, &reporter->respawn);
+	if (reporter->state == REPORTER_DEAD)
+		return;
+	reporter_sync(reporter);
+	reporter->state = REPORTER_CLOSING;
+	chan_close(&reporter->chan);
+}
+
+void
+reporter_free(struct reporter *reporter)
+{
+	log_set_sink(NULL, NULL);
+	chan_close(&reporter->chan);
+	fd_close(&reporter->failure_fd);
+	fd_close(&reporter->program);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The reporter, seen from the parent: started, told everything it must know, replaced when it dies. The parent's own log goes through it.
+ * Runs in: parent
+ */
+#ifndef PARENT_REPORTER_H
+#define PARENT_REPORTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "chan.h"
+#include "parent_output.h"
+#include "parent_pool.h"
+#include "parent_route.h"
+#include "parent_spawn.h"
+
+/* STARTING: its set-up is on the way, READY is awaited. CLOSING: its channel is closed; it writes what it has and goes. */
+enum reporter_state { REPORTER_DEAD, REPORTER_STARTING, REPORTER_SERVING, REPORTER_CLOSING };
+
+struct reporter {
+	const struct conf *conf;
+	struct loop *loop;
+	uint8_t kind;			/* of our references in the loop */
+	int program;			/* O_PATH, owned */
+	struct outputs *outputs;
+	const struct routes *routes;
+	struct pools *pools;
+	enum reporter_state state;
+	uint32_t generation;
+	pid_t pid;
+	int failure_fd;
+	struct chan chan;
+	bool wants_out;			/* its channel was full */
+	bool settings_sent;
+	uint32_t names_sent;
+	struct spawn_backoff backoff;
+	struct loop_timer respawn;
+	bool respawns;			/* false at start and at the end: a death is final */
+	enum exit_code failed;		/* at start: why there is none */
+};
+
+/* Opens the program. 0 or -1 after a line. The other arguments must outlive it. */
+int reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
+    const struct routes *routes, struct pools *pools);
+/* Forks it. 0 or -1 after a line. READY comes later. */
+int reporter_start(struct reporter *reporter);
+/* Tells it what it does not know yet: outputs, workers that came, workers that went. */
+void reporter_sync(struct reporter *reporter);
+/* True when pid was the reporter's; does what its end calls for. */
+bool reporter_on_exit(struct reporter *reporter, pid_t pid, int status);
+/* Has it been starting for too long? Then it is killed. */
+void reporter_supervise(struct reporter *reporter);
+/* Lets it write what it has and go. */
+void reporter_stop(struct reporter *reporter);
+void reporter_free(struct reporter *reporter);
+
+#endif

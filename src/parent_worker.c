@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The life of a worker, seen from the parent.
+ * Runs in: parent
+ *
+ * Theory of operation: a slot goes DEAD -> STARTING (forked; set-up messages on their way) -> SERVING (READY came) -> STOPPING (told to finish)
+ * -> DEAD (SIGCHLD). Only SIGCHLD leads back to DEAD, whatever went wrong before: a worker that hangs, talks nonsense or closes its channel is
+ * killed, and the rest follows from its death. Nothing here waits.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "parent_worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "child_fds.h"
+#include "fdutil.h"
+#include "log.h"
+#include "parent_handoff.h"
+
+#ifndef LIBEXECDIR
+#define LIBEXECDIR "/usr/libexec"
+#endif
+#define WORKER_PROGRAM LIBEXECDIR "/nsproxy/nsproxy-worker"
+
+/* From fork to READY. */
+#define START_MOST (10 * NS_PER_S)
+/* A heartbeat at most this often, so that idle processes sleep; while someone is late we look more often. */
+#define PING_EVERY (3 * NS_PER_S)
+#define WATCH_EVERY (1 * NS_PER_S)
+#define LATE_AFTER (3 * NS_PER_S)
+#define LOST_AFTER (10 * NS_PER_S)
+#define ROUTES_AT_ONCE 16
+
+static struct loop_ref
+ref_of(const struct workers *workers, const struct worker *worker)
+{
+	return (struct loop_ref){ .index = worker->index, .generation = worker->generation & LOOP_GENERATION_MASK, .kind = workers->kind };
+}
+
+/* ---- set-up ------------------------------------------------------------------------------------------------------------------------- */
+
+static int
+send_hello(const struct workers *workers, struct worker *worker)
+{
+	const struct routes *routes = workers->routes;
+	struct msg_hello hello = { .index = worker->index, .n_services = (uint32_t)workers->conf->n_services,
+		.max_conns = workers->pools->max_conns, .n_pipes = WORKER_PIPES, .log_level = (uint32_t)log_level(),
+		.flags = workers->conf->one_id ? HELLO_ONE_ID : 0 };
+
+	for (uint32_t i = 0; i < routes->n; i++) {
+		if (routes->list[i].pool == worker->pool) {
+			hello.n_routes++;
+			hello.n_dirs += routes->list[i].dir != -1;
+		}
+	}
+	return chan_send(&worker->chan, MSG_HELLO, &hello, 1, NULL, 0);
+}
+
+/* The routes of its pool from number `first` on that fit one message; *next is where to go on. */
+static int
+send_routes(const struct workers *workers, struct worker *worker, uint32_t first, uint32_t *next)
+{
+	const struct routes *routes = workers->routes;
+	struct msg_route items[ROUTES_AT_ONCE];
+	unsigned n = 0;
+
+	for (*next = first; *next < routes->n && n < ROUTES_AT_ONCE; (*next)++) {
+		if (routes->list[*next].pool == worker->pool)
+			items[n++] = routes->list[*next].msg;
+	}
+	return n > 0 ? chan_send(&worker->chan, MSG_ROUTE, items, n, NULL, 0) : 0;
+}
+
+static int
+send_dir(const struct workers *workers, struct worker *worker, uint32_t i)
+{
+	const struct route *route = &workers->routes->list[i];
+	struct msg_dir dir = { .route = route->msg.index };
+
+	return route->pool == worker->pool && route->dir != -1 ? chan_send(&worker->chan, MSG_DIR, &dir, 1, &route->dir, 1) : 0;
+}
+
+/* HELLO is number 0, then each route counts one, then each route counts one again for its directory. */
+static int
+feed(const struct workers *workers, struct worker *worker)
+{
+	uint32_t n = workers->routes->n;
+
+	while (worker->fed < 1 + 2 * n) {
+		uint32_t next = worker->fed + 1, after;
+		int r;
+
+		if (worker->fed == 0) {
+			r = send_hello(workers, worker);
+		} else if (worker->fed < 1 + n) {
+			r = send_routes(workers, worker, worker->fed - 1, &after);
+			next = 1 + after;
+		} else {
+			r = send_dir(workers, worker, worker->fed - 1 - n);
+		}
+		if (r == -1)
+			return -1;
+		worker->fed = next;
+	}
+	return 0;
+}
+
+static void
+feed_more(const struct workers *workers, struct worker *worker)
+{
+	int r = feed(workers, worker);
+	bool full = r == -1 && (errno == EAGAIN || errno == ETOOMANYREFS);
+
+	(void)loop_modify(workers->loop, worker->chan.fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN, ref_of(workers, worker));
+}
+
+/* ---- what it sends ------------------------------------------------------------------------------------------------------------------ */
+
+static void
+end_worker(struct worker *worker, bool said)
+{
+	worker->ended = true;
+	worker->said = said;
+	spawn_kill(worker->pid);
+}
+
+/* Once for each engine and start, whatever the number of workers. */
+static void
+say_fallback(struct workers *workers, uint32_t engines)
+{
+	for (size_t i = 0; i < workers->conf->n_services; i++) {
+		uint32_t bit = 1u << workers->conf->services[i].engine;
+
+		if (workers->conf->services[i].engine == ENGINE_ADAPTIVE || (engines & bit) || (workers->fallback_said & bit))
+			continue;
+		workers->fallback_said |= bit;
+		log_warnx("this kernel cannot do the engine %s: %s is used instead", engine_name((unsigned)workers->conf->services[i].engine),
+		    engine_name(ENGINE_ADAPTIVE));
+	}
+}
+
+static int
+on_ready(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct worker *worker = owner;
+	const struct msg_ready *ready = items;
+	char name[128];
+
+	(void)count, (void)fds, (void)n_fds;
+	if (worker->state != WORKER_STARTING)
+		return -1;
+	worker->state = WORKER_SERVING;
+	worker->chan.phase = MSG_SERVING;
+	worker->pools->changed = true;
+	fd_close(&worker->failure_fd);
+	say_fallback(worker->workers, ready->engines);
+	log_debug("child", "%s is ready: engines 0x%x, layers 0x%x, %u system calls (%u checked), pipes of %u bytes", worker_name(worker, name),
+	    ready->engines, ready->layers, ready->syscalls, ready->syscalls_checked, ready->pipe_size);
+	return 0;
+}
+
+static int
+on_pong(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct worker *worker = owner;
+	const struct msg_ping *pong = items;
+	char name[128];
+
+	(void)count, (void)fds, (void)n_fds;
+	/* The right number for the question that is open; anything else was not asked for. */
+	if (worker->ping_at == 0 || !worker->ping_sent || pong->number != worker->ping_number)
+		return -1;
+	worker->ping_at = 0;
+	if (worker->late)
+		log_notice("%s answers again", worker_name(worker, name));
+	worker->late = false;
+	return 0;
+}
+
+static chan_handler_fn *const handlers[MSG_TYPES] = {
+	[MSG_READY] = on_ready,
+	[MSG_PONG] = on_pong,
+};
+
+static void
+on_event(void *owner, struct loop_ref ref, uint32_t events)
+{
+	struct workers *workers = owner;
+	struct worker *worker = &workers->pools->workers[ref.index];
+	char name[128];
+	bool bad;
+
+	if (ref.index >= workers->pools->n_workers || ref.generation != (worker->generation & LOOP_GENERATION_MASK) || worker->chan.fd == -1)
+		return;
+	if (events & EPOLLOUT)
+		feed_more(workers, worker);
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || chan_drain(&worker->chan, 16) == 0)
+		return;
+	bad = errno == EPROTO;
+	if (bad)
+		log_errx("%s sent a bad message (%s): it is killed and replaced", worker_name(worker, name), worker->chan.wrong);
+	/* Bad or closed, there is nothing to talk about any more. SIGCHLD follows. */
+	(void)loop_remove(workers->loop, worker->chan.fd);
+	if (!worker->ended && (bad || worker->state != WORKER_STOPPING))
+		end_worker(worker, bad);
+}
+
+/* ---- start -------------------------------------------------------------------------------------------------------------------------- */
+
+/* What of a worker is ours and goes with its process. */
+static void
+release(struct worker *worker)
+{
+	chan_close(&worker->chan);
+	fd_close(&worker->failure_fd);
+	fd_close(&worker->report_fd);
+	fd_close(&worker->board_fd);
+	scoreboard_unmap(&worker->board);
+	worker->state = WORKER_DEAD;
+	worker->pid = 0;
+	worker->sent = 0;
+	memset(worker->sent_by_service, 0, sizeof(*worker->sent_by_service) * worker->pools->conf->n_services);
+	worker->blocked = worker->late = worker->ended = worker->said = false;
+	worker->ping_at = 0;
+	worker->taken_seen = worker->taken_at = 0;
+	worker->fed = 0;
+}
+
+/* The child's ends: closed as soon as it has its copies. */
+struct child_ends {
+	int chan, report, board;
+};
+
+static int
+make_ends(struct workers *workers, struct worker *worker, struct child_ends *child)
+{
+	const struct pools *pools = workers->pools;
+	int chan[2], report[2];
+
+	if (chan_pair(chan) == -1)
+		return -1;
+	child->chan = chan[1];
+	worker->generation += worker->generation == UINT32_MAX ? 2 : 1;
+	chan_init(&worker->chan, chan[0], MSG_P, MSG_W, handlers, worker);
+	if (chan_pair(report) == -1)
+		return -1;
+	child->report = report[1];
+	worker->report_fd = report[0];
+	child->board = scoreboard_create(pools->max_conns, (uint32_t)pools->conf->n_services);
+	if (child->board == -1)
+		return -1;
+	worker->board_fd = scoreboard_reader_fd(child->board);
+	if (worker->board_fd == -1)
+		return -1;
+	return scoreboard_map(&worker->board, worker->board_fd, 0, pools->max_conns, (uint32_t)pools->conf->n_services);
+}
+
+static int
+fork_worker(struct workers *workers, struct worker *worker, const struct child_ends *child)
+{
+	const struct conf *conf = workers->conf;
+	const struct netns *netns = &workers->pools->list[worker->pool].netns;
+	bool one_each = conf->worker_uid_first <= conf->worker_uid_last;
+	char title[300];
+	struct child_plan plan = { .title = title, .program = workers->program, .netns = netns->fd, .fds = { child->chan, child->report, child->board },
+		.n_fds = 3, .n_pipes = WORKER_PIPES, .uid = one_each ? conf->worker_uid_first + worker->index : conf->uid, .gid = conf->gid,
+		.one_id = conf->one_id, .killed_first = true };
+
+	(void)snprintf(title, sizeof(title), "nsproxy: worker %u [%s]", worker->index, workers->pools->list[worker->pool].name);
+	if (netns->name[0] == '\0')
+		plan.netns = CHILD_STAY;
+	worker->pid = spawn(&plan, &worker->failure_fd);
+	return worker->pid == -1 ? -1 : 0;
+}
+
+static int
+start_worker(struct workers *workers, struct worker *worker)
+{
+	struct child_ends child = { -1, -1, -1 };
+	int r;
+
+	spawn_backoff_started(&worker->backoff, workers->loop->now);
+	r = make_ends(workers, worker, &child);
+	if (r == 0)
+		r = loop_add(workers->loop, worker->chan.fd, EPOLLIN, ref_of(workers, worker));
+	if (r == 0)
+		r = fork_worker(workers, worker, &child);
+	fd_close(&child.chan);
+	fd_close(&child.report);
+	fd_close(&child.board);
+	if (r == -1) {
+		log_err("cannot start worker %u [%s]", worker->index, workers->pools->list[worker->pool].name);
+		release(worker);
+		return -1;
+	}
+	worker->state = WORKER_STARTING;
+	workers->pools->changed = true;
+	feed_more(workers, worker);
+	return 0;
+}
+
+static void
+on_respawn(void *owner, void *arg)
+{
+	struct worker *worker = arg;
+	struct workers *workers = worker->workers;
+
+	(void)owner;
+	if (start_worker(workers, worker) == -1)
+		loop_timer_set(workers->loop, &worker->respawn, spawn_backoff_next(&worker->backoff, workers->loop->now) + NS_PER_S);
+}
+
+int
+workers_init(struct workers *workers, const struct conf *conf, struct loop *loop, uint8_t kind, struct pools *pools, const struct routes *routes)
+{
+	*workers = (struct workers){ .pools = pools, .routes = routes, .conf = conf, .loop = loop, .kind = kind };
+	workers->program = spawn_open_program(WORKER_PROGRAM);
+	if (workers->program == -1)
+		return -1;
+	for (uint32_t i = 0; i < pools->n_workers; i++) {
+		pools->workers[i].workers = workers;
+		pools->workers[i].respawn = (struct loop_timer){ .fn = on_respawn, .arg = &pools->workers[i] };
+	}
+	loop_on(loop, kind, on_event, workers);
+	return 0;
+}
+
+int
+workers_start(struct workers *workers)
+{
+	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+		if (start_worker(workers, &workers->pools->workers[i]) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- end ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void
+replace(struct workers *workers, struct worker *worker, const char *name, uint64_t lost, const struct spawn_verdict *verdict)
+{
+	uint64_t next = spawn_backoff_next(&worker->backoff, workers->loop->now);
+	bool at_once = next <= workers->loop->now;
+
+	log_errx("%s ended: %s; %llu connections lost; %s", name, verdict->text, (unsigned long long)lost,
+	    at_once ? "a new one is started" : "a new one is started after a while, since it keeps dying");
+	if (at_once)
+		on_respawn(NULL, worker);
+	else
+		loop_timer_set(workers->loop, &worker->respawn, next);
+}
+
+/* One line, for the first: the others tend to fail alike, or are killed because of it. */
+static void
+start_failed(struct workers *workers, const struct worker *worker, const struct spawn_verdict *verdict)
+{
+	char name[128];
+
+	if (workers->failed != EXIT_OK)
+		return;
+	workers->failed = verdict->code;
+	if (!worker->said)
+		log_errx("%s could not be started: %s", worker_name(worker, name), verdict->text);
+}
+
+static void
+stopped(const struct worker *worker, int status, const struct spawn_verdict *verdict)
+{
+	uint64_t lost = worker_load(worker);
+	char name[128];
+
+	if (lost > 0 || (status != 0 && !worker->said))
+		log_warnx("%s ended: %s; %llu connections lost", worker_name(worker, name), verdict->text, (unsigned long long)lost);
+}
+
+static void
+bury(struct workers *workers, struct worker *worker, int status)
+{
+	struct spawn_verdict verdict;
+	char name[128];
+	uint64_t lost;
+
+	spawn_verdict(status, worker->failure_fd, &verdict);
+	worker->state = WORKER_DEAD;	/* from here on it gets no clients */
+	(void)handoff_orphans(worker);
+	if (workers->phase == WORKERS_STARTING)
+		start_failed(workers, worker, &verdict);
+	else if (workers->phase == WORKERS_STOPPING)
+		stopped(worker, status, &verdict);
+	lost = worker_load(worker);
+	(void)worker_name(worker, name);
+	release(worker);
+	workers->pools->changed = true;
+	if (workers->phase == WORKERS_SERVING)
+		replace(workers, worker, name, lost, &verdict);
+}
+
+bool
+workers_on_exit(struct workers *workers, pid_t pid, int status)
+{
+	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+		struct worker *worker = &workers->pools->workers[i];
+
+		if (worker->state == WORKER_DEAD || worker->pid != pid)
+			continue;
+		bury(workers, worker, status);
+		return true;
+	}
+	return false;
+}
+
+/* ---- supervision -------------------------------------------------------------------------------------------------------------------- */
+
+/* The question counts from the first try: a full channel is no excuse. */
+static void
+ping(const struct workers *workers, struct worker *worker)
+{
+	struct msg_ping msg = { .number = worker->ping_number };
+
+	if (worker->ping_at == 0) {
+		worker->ping_at = workers->loop->now;
+		worker->ping_sent = false;
+		msg.number = ++worker->ping_number;
+	}
+	if (!worker->ping_sent && chan_send(&worker->chan, MSG_PING, &msg, 1, NULL, 0) == 0)
+		worker->ping_sent = true;
+}
+
+static void
+watch(const struct workers *workers, struct worker *worker)
+{
+	uint64_t waited;
+	char name[128];
+
+	waited = worker->ping_at != 0 ? workers->loop->now - worker->ping_at : 0;
+	if (waited >= LOST_AFTER) {
+		log_errx("%s has not answered for %llu seconds: it is killed", worker_name(worker, name), (unsigned long long)(waited / NS_PER_S));
+		end_worker(worker, true);
+		return;
+	}
+	if (waited >= LATE_AFTER && !worker->late) {
+		log_warnx("%s has not answered for %llu seconds", worker_name(worker, name), (unsigned long long)(waited / NS_PER_S));
+		worker->late = true;
+	}
+	ping(workers, worker);
+}
+
+uint64_t
+workers_supervise(struct workers *workers)
+{
+	uint64_t now = workers->loop->now, every = PING_EVERY;
+	char name[128];
+
+	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+		struct worker *worker = &workers->pools->workers[i];
+
+		if (worker->state == WORKER_DEAD || worker->ended)
+			continue;
+		if (worker->state != WORKER_STARTING) {
+			watch(workers, worker);
+			if (worker->late)
+				every = WATCH_EVERY;
+			continue;
+		}
+		every = WATCH_EVERY;
+		if (now - worker->backoff.started >= START_MOST) {
+			log_errx("%s was not ready after 10 seconds: it is killed", worker_name(worker, name));
+			end_worker(worker, true);
+		}
+	}
+	return now + every;
+}
+
+static bool
+stop_worker(struct worker *worker, uint64_t within_ms, bool again)
+{
+	struct msg_stop stop = { .within_ms = within_ms };
+
+	if (worker->state == WORKER_STARTING) {
+		if (!worker->ended)
+			end_worker(worker, true);
+		return true;
+	}
+	if (worker->state == WORKER_DEAD || worker->ended || (worker->state == WORKER_STOPPING && !again))
+		return true;
+	/* The worker takes no client after this message, so those that wait for it go first, or elsewhere. */
+	if (worker->n_batch > 0 || chan_send(&worker->chan, MSG_STOP, &stop, 1, NULL, 0) == -1)
+		return false;
+	worker->state = WORKER_STOPPING;
+	return true;
+}
+
+bool
+workers_stop(struct workers *workers, uint64_t within_ms, bool again)
+{
+	bool all = true;
+
+	workers->phase = WORKERS_STOPPING;
+	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+		loop_timer_clear(workers->loop, &workers->pools->workers[i].respawn);
+		all &= stop_worker(&workers->pools->workers[i], within_ms, again);
+	}
+	return all;
+}
+
+void
+workers_kill(struct workers *workers)
+{
+	workers->phase = WORKERS_STOPPING;
+	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+		struct worker *worker = &workers->pools->workers[i];
+
+		loop_timer_clear(workers->loop, &worker->respawn);
+		if (worker->state != WORKER_DEAD && !worker->ended)
+			end_worker(worker, true);
+	}
+}
+
+void
+workers_free(struct workers *workers)
+{
+	fd_close(&workers->program);
+}
