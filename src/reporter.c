@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The process that writes the logs.
+ * Runs in: reporter
+ *
+ * Theory of operation: everything arrives through channels. Records are gathered: at a low rate each is written at once, at a high rate the
+ * reporter looks at the workers' channels once in a few milliseconds, and the lines of one look go out in one write for each output. The parent's
+ * channel is looked at all the time. When it ends, the parent wants us to leave: workers' last records are written first.
+ *
+ * Signals are ignored: those from a terminal or a service manager reach every process of the group, but when to leave is the parent's choice.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "reporter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "child_fds.h"
+#include "fdutil.h"
+#include "log.h"
+#include "sandbox.h"
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441		/* Linux 5.11, the same on all architectures */
+#endif
+
+#define KIND_PARENT 0
+#define KIND_WORKER 1
+
+#define PARENT_MESSAGES_PER_TURN 64u
+/* Far more than any configuration has; a larger number is a mistake. */
+#define ROUTES_MAX (1u << 20)
+/* Records wait at most this long for others. A channel holds at least 270 messages (kernel default of wmem), so it is emptied in time. */
+#define GATHER_MS 10
+/* With this many messages in one look, looking again at once is better than waiting. */
+#define GATHER_UP_TO 64u
+#define RETRY_FIRST (50 * NS_PER_MS)
+#define RETRY_LAST NS_PER_S
+
+#define ANY(call) { call, -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
+#define ONLY(call, number, bits, wanted) { call, -1, { { number, bits, wanted }, { -1, 0, 0 } } },
+static const struct sandbox_rule syscalls[] = {
+#include "reporter_syscalls.def"
+	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
+};
+#undef ANY
+#undef ONLY
+
+static int on_settings(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_output(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_worker(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_log(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+
+static chan_handler_fn *const handlers[MSG_TYPES] = {
+	[MSG_SETTINGS] = on_settings,
+	[MSG_OUTPUT] = on_output,
+	[MSG_NAMES] = on_names,
+	[MSG_WORKER] = on_worker,
+	[MSG_GONE] = on_gone,
+	[MSG_LOG] = on_log,
+};
+
+/* Our own lines. Written at once: the next thing may be the end. */
+static void
+own_line(void *owner, enum log_level level, const char *text)
+{
+	struct reporter *reporter = owner;
+
+	sink_log(&reporter->sink, level, "reporter: ", text, strlen(text));
+	(void)sink_flush(&reporter->sink);
+}
+
+static int
+on_settings(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_settings *settings = items;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	if (reporter->configured || settings->n_routes > ROUTES_MAX || settings->max_workers > WORKERS_MAX)
+		return -1;
+	if (access_init(&reporter->access, &reporter->sink, settings->access_format, settings->n_routes) == -1 ||
+	    workers_init(&reporter->workers, &reporter->loop, KIND_WORKER, &reporter->sink, &reporter->access, settings->max_workers) == -1)
+		fatal(EXIT_MACHINE, "no memory for %u routes and %u workers", settings->n_routes, settings->max_workers);
+	log_set_level((enum log_level)settings->log_level);
+	reporter->one_id = settings->flags & SETTINGS_ONE_ID;
+	reporter->configured = true;
+	return 0;
+}
+
+static int
+on_output(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_output *output = items;
+
+	(void)count;
+	(void)n_fds;
+	return sink_set(&reporter->sink, output->id, output->kind, &fds[0]);
+}
+
+static int
+on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	return reporter->configured ? access_names(&reporter->access, items) : -1;
+}
+
+static int
+on_worker(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)n_fds;
+	return reporter->configured ? workers_add(&reporter->workers, items, fds) : -1;
+}
+
+static int
+on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_gone *gone = items;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	return reporter->configured ? workers_gone(&reporter->workers, gone->index) : -1;
+}
+
+static int
+on_log(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_log *line = items;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	sink_log(&reporter->sink, line->level, "", line->text, sizeof(line->text));
+	return 0;
+}
+
+/* errno says why: the parent has gone, which is an order to leave, or it sent what it may not, which cannot be repaired here. */
+static void
+parent_ended(struct reporter *reporter)
+{
+	if (errno == EPROTO)
+		fatalx(EXIT_MACHINE, "the parent sent a message that is not allowed: %s", reporter->parent.wrong);
+	reporter->leaving = true;
+}
+
+static void
+parent_on_event(void *owner, struct loop_ref ref, uint32_t events)
+{
+	struct reporter *reporter = owner;
+
+	(void)ref;
+	(void)events;
+	if (chan_drain(&reporter->parent, PARENT_MESSAGES_PER_TURN) == -1)
+		parent_ended(reporter);
+}
+
+static void
+retry_on_timer(void *owner, void *arg)
+{
+	(void)owner;
+	(void)arg;
+	/* Being awake is enough: the turn ends with a flush. */
+}
+
+/* SIGXFSZ: a log file at the limit of sizes is an error of write. */
+static void
+ignore_signals(void)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)signal(signals[i], SIG_IGN);
+}
+
+void
+reporter_init(struct reporter *reporter)
+{
+	pid_t parent = getppid();
+
+	sandbox_die_with_parent();
+	ignore_signals();
+	if (fcntl(CHILD_FD_CHANNEL, F_GETFD) == -1)
+		fatalx(EXIT_MACHINE, "this program is started by nsproxy only");
+	sink_init(&reporter->sink, parent != 0 ? parent : getpid());
+	log_set_sink(own_line, reporter);
+	chan_init(&reporter->parent, CHILD_FD_CHANNEL, MSG_R, MSG_P, handlers, reporter);
+	reporter->retry.fn = retry_on_timer;
+	reporter->retry_after = RETRY_FIRST;
+	if (fd_set_cloexec(CHILD_FD_CHANNEL, 1) == -1 || fd_set_nonblocking(CHILD_FD_CHANNEL) == -1 ||
+	    loop_init(&reporter->loop, 1, reporter) == -1)
+		fatal(EXIT_MACHINE, "cannot make the event loop");
+	loop_on(&reporter->loop, KIND_PARENT, parent_on_event, reporter);
+}
+
+void
+reporter_prepare(struct reporter *reporter)
+{
+	while (!reporter->leaving && (!reporter->configured || reporter->access.n_named < reporter->access.n_routes)) {
+		if (chan_recv_wait(&reporter->parent) == -1)
+			parent_ended(reporter);
+	}
+	if (!reporter->leaving && loop_add(&reporter->loop, CHILD_FD_CHANNEL, EPOLLIN, (struct loop_ref){ .kind = KIND_PARENT }) == -1)
+		fatal(EXIT_MACHINE, "cannot watch the parent's channel");
+}
+
+void
+reporter_confine(struct reporter *reporter)
+{
+	struct sandbox_policy policy = { .rules = syscalls, .kill = true, .one_id = reporter->one_id, .landlock = true, .landlock_net = true,
+		.scope_abstract = true, .max_files = OUTPUTS_MAX + reporter->workers.max + 32 };
+	struct sandbox_result result;
+	struct msg_ready ready = { 0 };
+
+	if (reporter->leaving)
+		return;
+	sandbox_assert_unprivileged(reporter->one_id);
+	sandbox_enter(&policy, &result);
+	ready.layers = result.layers;
+	ready.landlock_abi = result.landlock_abi;
+	ready.syscalls = result.syscalls;
+	ready.syscalls_checked = result.syscalls_checked;
+	reporter->parent.phase = MSG_SERVING;
+	if (chan_send(&reporter->parent, MSG_READY, &ready, 1, NULL, 0) == -1)
+		parent_ended(reporter);
+}
+
+/* The end of a turn: write what there is; come back soon for what could not be written. */
+static void
+flush(struct reporter *reporter)
+{
+	bool more = workers_say_losses(&reporter->workers);
+
+	if (sink_flush(&reporter->sink) || more) {
+		if (reporter->retry.pos != 0)
+			return;
+		loop_timer_set(&reporter->loop, &reporter->retry, reporter->loop.now + reporter->retry_after);
+		reporter->retry_after = reporter->retry_after * 2 < RETRY_LAST ? reporter->retry_after * 2 : RETRY_LAST;
+	} else {
+		loop_timer_clear(&reporter->loop, &reporter->retry);
+		reporter->retry_after = RETRY_FIRST;
+	}
+}
+
+/* Lets records gather at the workers' side. What the parent says, or its end, is not kept waiting. */
+static void
+gather(struct reporter *reporter)
+{
+	struct pollfd pfd = { .fd = reporter->parent.fd, .events = POLLIN };
+	uint64_t messages = reporter->workers.messages;
+
+	reporter->workers.messages = 0;
+	if (messages > 0 && messages < GATHER_UP_TO)
+		(void)poll(&pfd, 1, GATHER_MS);
+}
+
+void
+reporter_run(struct reporter *reporter)
+{
+	while (!reporter->leaving) {
+		if (loop_turn(&reporter->loop, LOOP_NEVER) == -1)
+			fatal(EXIT_MACHINE, "cannot wait for events");
+		flush(reporter);
+		if (!reporter->leaving)
+			gather(reporter);
+	}
+	if (reporter->configured)
+		workers_all_gone(&reporter->workers);
+	(void)sink_flush(&reporter->sink);
+}
+
+void
+reporter_free(struct reporter *reporter)
+{
+	workers_free(&reporter->workers);
+	access_free(&reporter->access);
+	sink_free(&reporter->sink);
+	loop_free(&reporter->loop);
+	chan_close(&reporter->parent);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The process that writes the logs: set-up messages from the parent, then the sandbox, then a loop until the parent's channel ends.
+ * Runs in: reporter
+ */
+#ifndef REPORTER_H
+#define REPORTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "chan.h"
+#include "loop.h"
+#include "msg.h"
+#include "reporter_access.h"
+#include "reporter_sink.h"
+#include "reporter_workers.h"
+
+/* Everything in it is owned. There is one, in main; it may not be moved once initialised (callbacks point into it). */
+struct reporter {
+	struct chan parent;
+	struct loop loop;
+	struct sink sink;
+	struct access access;
+	struct workers workers;
+	struct loop_timer retry;	/* armed while an output or a worker has something left to be written or said */
+	uint64_t retry_after;		/* ns until it fires, doubling up to a second while nothing gets better */
+	bool configured;		/* SETTINGS came */
+	bool one_id;
+	bool leaving;			/* the parent's channel has ended */
+};
+
+/* Should: take the channel, ask to die with the parent. Mustn't: repair what is wrong. Fatal on failure, like the next two. */
+void reporter_init(struct reporter *reporter);
+/* Should: receive the set-up messages, allocate. Mustn't: read what a worker sent. */
+void reporter_prepare(struct reporter *reporter);
+/* Should: check that no privilege is left, enter the sandbox, tell the parent. */
+void reporter_confine(struct reporter *reporter);
+/* Should: loop; leave when the parent's channel ends, after every worker's last record. Mustn't: open anything. */
+void reporter_run(struct reporter *reporter);
+void reporter_free(struct reporter *reporter);
+
+#endif
