@@ -1,0 +1,295 @@
+#!/bin/bash
+# SPDX-License-Identifier: ISC
+# Installs what the tests need and runs all of them, on a Debian machine, as root. Works on a copy of the tree. The last line says how many
+# passed, failed and were skipped; the exit code is 0 only when nothing failed and something was run.
+set -u
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+long=
+passed=0
+failed=0
+skipped=0
+failed_steps=
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=
+NSPROXY_MUST_WORK=1
+export NSPROXY_MUST_WORK
+
+usage()
+{
+	cat <<'EOT'
+usage: check.sh [--long]
+  --long  full counts instead of a fiftieth of them; takes hours
+EOT
+}
+
+clean_up()
+{
+	if [ -n "$policy_is_ours" ]; then
+		rm -f "$policy"
+	fi
+	# What failed can be looked at.
+	if [ "$failed" = 0 ] && [ -n "${work:-}" ]; then
+		rm -rf "$work"
+	elif [ -n "${work:-}" ]; then
+		echo "logs and builds are in $work"
+	fi
+}
+
+count()
+{
+	passed=$((passed + $1))
+	failed=$((failed + $2))
+	skipped=$((skipped + $3))
+}
+
+# tally FILE...: adds what test reports say: pytest's JUnit files, and the logs of cmocka programs and of our own scripts.
+tally()
+{
+	local file
+	local -a numbers
+	for file; do
+		[ -f "$file" ] || continue
+		case $file in
+		*.xml) read -r -a numbers < <(tally_junit "$file") ;;
+		*) read -r -a numbers < <(tally_log "$file") ;;
+		esac
+		count "${numbers[@]}"
+		step_passed=$((step_passed + numbers[0]))
+		step_failed=$((step_failed + numbers[1]))
+	done
+}
+
+tally_junit()
+{
+	sed -n 's/.*<testsuite [^>]*errors="\([0-9]*\)" failures="\([0-9]*\)" skipped="\([0-9]*\)" tests="\([0-9]*\)".*/\1 \2 \3 \4/p' "$1" |
+		awk '{ e += $1; f += $2; s += $3; t += $4 } END { print t - e - f - s, e + f, s + 0 }'
+}
+
+tally_log()
+{
+	awk '/^\[  PASSED  \] [0-9]+ test/ { p += $4 } /^\[  FAILED  \] [0-9]+ test/ { f += $4 } /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }
+		/^PASS / { p++ } /^FAIL / { f++ } /^SKIP / { s++ } END { print p + 0, f + 0, s + 0 }' "$1"
+}
+
+# step NAME COMMAND...: runs a function or a command with its output in a log. What the step counted itself is its count; a step that
+# counted nothing counts as one, and so does a failure that no count shows.
+step()
+{
+	local name=$1 start=$SECONDS log verdict
+	shift
+	log=$work/log/${name// /-}
+	step_passed=0
+	step_failed=0
+	printf '%-34s ' "$name"
+	if "$@" >"$log" 2>&1 && [ "$step_failed" = 0 ]; then
+		verdict=ok
+		[ "$step_passed" != 0 ] || count 1 0 0
+	else
+		verdict=FAILED
+		failed_steps="$failed_steps${failed_steps:+, }$name"
+		[ "$step_failed" != 0 ] || count 0 1 0
+	fi
+	printf '%-7s %4d s  %s\n' "$verdict" $((SECONDS - start)) "$([ "$step_passed" = 0 ] || echo "$step_passed passed") "
+	if [ "$verdict" = FAILED ]; then
+		show_failures "$log"
+	fi
+}
+
+show_failures()
+{
+	{
+		grep -E '^(FAIL|FAILED|ERROR|SKIP)|error:|^E  |^\[  FAILED|^     ' "$1" | tail -n 40
+		echo "... end of $1:"
+		tail -n 15 "$1"
+	} | sed 's/^/    /'
+}
+
+# Daemons among the test programs (redis) must not start on the user's machine.
+forbid_daemons()
+{
+	[ ! -e "$policy" ] || return 0
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	policy_is_ours=yes
+	chmod 755 "$policy"
+}
+
+packages()
+{
+	local package missing=
+	command -v apt-get >/dev/null || {
+		echo "no apt-get here: install the tools yourself; configure says which are missing"
+		return 0
+	}
+	for package in gcc libc6-dev make autoconf automake pkg-config binutils libcap-ng-dev libseccomp-dev libconfuse-dev libcmocka-dev \
+		python3 python3-pytest python3-pytest-timeout iproute2 procps util-linux curl nginx redis-server redis-tools strace \
+		clang clang-tidy cppcheck mandoc groff shellcheck libclang-rt-dev; do
+		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+	done
+	[ -n "$missing" ] || return 0
+	echo "installing$missing"
+	forbid_daemons
+	apt-get update -q || return 1
+	# shellcheck disable=SC2086 # a list of words
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+	local status=$?
+	if [ -n "$policy_is_ours" ]; then
+		rm -f "$policy"
+		policy_is_ours=
+	fi
+	return $status
+}
+
+copy_tree()
+{
+	mkdir -p "$work/source"
+	tar -C "$here" --exclude=./build --exclude=./.git --exclude=./config.status --exclude=./config.h --exclude=./Makefile --exclude='*.o' \
+		--exclude='*.a' --exclude='*.trs' --exclude='*.log' --exclude=.deps --exclude=.dirstamp --exclude=__pycache__ \
+		--exclude=./check-prefix --exclude=./generated -cf - . | tar -C "$work/source" --no-same-owner -xf - || return 1
+	cd "$work/source" && rm -f tests/unit/test_*[!c] && autoreconf -fi
+}
+
+# configured NAME OPTION...: a build of its own in $work/NAME, which installs into $work/NAME/installed.
+configured()
+{
+	local name=$1
+	shift
+	mkdir -p "$work/$name" && cd "$work/$name" && "$work/source/configure" --prefix="$work/$name/installed" --enable-werror "$@"
+}
+
+build()
+{
+	configured "$@" && make -j2 && make install
+}
+
+unit()
+{
+	cd "$work/$1" || return 1
+	make -j2 check-unit
+	local status=$?
+	tally tests/tools.log tests/unit/*.log tests/fuzz/replay.log
+	return $status
+}
+
+lint()
+{
+	cd "$work/main" || return 1
+	make check TESTS=tests/lint/run
+	local status=$?
+	cat tests/lint/run.log
+	tally tests/lint/run.log
+	return $status
+}
+
+# functional BUILD REPORT [SELECTION]: against the programs that BUILD installed.
+functional()
+{
+	local name=$1 report=$work/report/$2.xml
+	cd "$work/$name" || return 1
+	NSPROXY_PREFIX=$work/$name/installed NSPROXY_REPORT=$report NSPROXY_SELECT=${3:-} PYTHONDONTWRITEBYTECODE=1 srcdir=$work/source \
+		builddir=$work/$name "$work/source/tests/functional.sh"
+	local status=$?
+	tally "$report"
+	return $status
+}
+
+# Without root: a user that owns nothing, in a user namespace.
+rootless()
+{
+	local report=$work/report/rootless.xml
+	: >"$report"
+	chown nobody "$report"
+	cd / || return 1
+	runuser -u nobody -- env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp NSPROXY_MUST_WORK=1 NSPROXY_PREFIX="$work/main/installed" \
+		NSPROXY_REPORT="$report" NSPROXY_SELECT="$1" PYTHONDONTWRITEBYTECODE=1 srcdir="$work/source" builddir=/tmp \
+		"$work/source/tests/functional.sh"
+	local status=$?
+	tally "$report"
+	return $status
+}
+
+# Half a minute in all; --long: ten minutes each.
+fuzz()
+{
+	local target name seconds=10 status=0
+	[ -z "$long" ] || seconds=600
+	mkdir -p "$work/fuzz" && cd "$work/fuzz" && CC=clang "$work/source/configure" --enable-fuzzer && make -j2 fuzz-targets || return 1
+	for target in tests/fuzz/fuzz_*; do
+		[ -x "$target" ] || continue
+		name=${target##*/fuzz_}
+		mkdir -p "found/$name"
+		if "$target" -max_total_time=$seconds -timeout=5 -rss_limit_mb=1024 "found/$name" "$work/source/tests/fuzz/corpus/$name"; then
+			echo "PASS $target"
+			step_passed=$((step_passed + 1))
+			count 1 0 0
+		else
+			echo "FAIL $target"
+			step_failed=$((step_failed + 1))
+			count 0 1 0
+			status=1
+		fi
+	done
+	return $status
+}
+
+# The tarball builds, passes a few tests, installs, uninstalls and leaves nothing.
+distcheck()
+{
+	cd "$work/main" || return 1
+	# What the lint step did need not be done again, hence these are missing, which is no failure here.
+	NSPROXY_MUST_WORK='' NSPROXY_SELECT="$quick" make distcheck AM_DISTCHECK_CONFIGURE_FLAGS='CLANG_TIDY=no CPPCHECK=no'
+}
+
+verdict()
+{
+	[ -z "$failed_steps" ] || echo "failed: $failed_steps"
+	printf '%d passed, %d failed%s\n' "$passed" "$failed" "$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+	[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+main()
+{
+	case ${1:-} in
+	'') ;;
+	--long)
+		long=yes
+		NSPROXY_LONG=1
+		export NSPROXY_LONG
+		;;
+	-h | --help)
+		usage
+		exit 0
+		;;
+	*)
+		usage >&2
+		exit 2
+		;;
+	esac
+	if [ "$(id -u)" != 0 ]; then
+		echo "check.sh: must be run by root; as an ordinary user use make check" >&2
+		exit 1
+	fi
+	work=$(mktemp -d /tmp/nsproxy-check.XXXXXX) || exit 1
+	chmod 755 "$work"
+	mkdir "$work/log" "$work/report"
+	trap clean_up EXIT
+	trap 'exit 1' HUP INT TERM
+	# Some functional tests, one of each kind, for the builds that only vary what the main one shows.
+	quick=smoke
+
+	step "packages" packages
+	step "copy of the tree" copy_tree
+	step "build and install" build main
+	step "unit tests, corpora" unit main
+	step "lint" lint
+	step "functional tests" functional main functional
+	step "functional tests, rootless" rootless "$quick"
+	step "build with sanitizers" build sanitized --enable-sanitizers
+	step "unit tests, sanitized" unit sanitized
+	step "functional tests, sanitized" functional sanitized sanitized "$quick"
+	step "fuzzing" fuzz
+	step "distcheck" distcheck
+	verdict
+}
+
+main "$@"
