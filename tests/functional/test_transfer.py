@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: ISC
+"""Bytes come through unchanged: big files, many connections of random sizes, single bytes."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import LONG, PRIVATE, PUBLIC
+from support import exchange, peers
+
+BIG = 1 << 30 if LONG else 64 << 20
+CONNECTIONS = 2000 if LONG else 200
+GREATEST = 1 << 20
+ROUND_TRIPS = 20000 if LONG else 2000
+SINGLE_BYTES = 200000 if LONG else 20000
+
+
+def test_file_up(world, engine, figure):
+    server = world.serve(peers.sink)
+    client = world.connect(world.relay(server, engine))
+    started = time.monotonic()
+    peers.send_pattern(client, BIG)
+    client.shutdown(1)
+    assert peers.receive_exactly(client, 64).decode() == peers.digest(BIG)
+    figure(f"{BIG / (time.monotonic() - started) / 2**20:.0f} MiB/s with the peers' SHA-256")
+    assert client.recv(1) == b""
+
+
+def test_file_down(world, engine):
+    server = world.serve(peers.source(BIG, 3))
+    proxy = world.relay(server, engine)
+    client = world.connect(proxy)
+    total, sha, how = peers.drain(client)
+    assert (total, sha, how) == (BIG, peers.digest(BIG, 3), "eof")
+    client.shutdown(1)
+    record = proxy.wait_access()[0]
+    assert (record["up"], record["down"], record["end"], record["engine"]) == ("0", str(BIG), "closed-by-target", engine)
+
+
+def test_file_both_ways_at_once(world, engine):
+    def both(sock):
+        sending = peers.Background(peers.send_pattern, sock, BIG // 2, 5)
+        _, sha, _ = peers.drain(sock, BIG // 2)
+        sending.result()
+        sock.sendall(sha.encode())
+    server = world.serve(both)
+    client = world.connect(world.relay(server, engine))
+    sending = peers.Background(peers.send_pattern, client, BIG // 2, 9)
+    _, sha, _ = peers.drain(client, BIG // 2)
+    sending.result()
+    assert sha == peers.digest(BIG // 2, 5)
+    assert peers.receive_exactly(client, 64).decode() == peers.digest(BIG // 2, 9)
+
+
+def test_many_connections_of_random_sizes(world, engine, figure):
+    program = [sys.executable, exchange.__file__]
+    server = world.priv.popen([*program, "server", PRIVATE], stdout=subprocess.PIPE, text=True)
+    try:
+        port = int(server.stdout.readline())
+        proxy = world.relay(port, engine, workers=2)
+        run = world.pub.run([*program, "client", PUBLIC, str(proxy.port), str(CONNECTIONS), str(GREATEST), str(os.getpid())],
+                            stdout=subprocess.PIPE, text=True, timeout=300)
+        assert run.returncode == 0, "the generator failed, see its traceback above"
+        summary = json.loads(run.stdout)
+        assert not summary["errors"] and summary["mismatches"] == 0, summary
+        figure(f"{CONNECTIONS} connections, {summary['bytes'] >> 20} MiB in {summary['seconds']} s, all open after {summary['open_s']} s")
+        records = proxy.wait_access(CONNECTIONS)
+        assert len(records) == CONNECTIONS
+        assert len({record["worker"] for record in records}) == 2, "one worker did all the work"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_ping_pong_of_single_bytes(world, engine, figure):
+    server = world.serve(peers.echo)
+    client = world.connect(world.relay(server, engine))
+    times = []
+    for number in range(ROUND_TRIPS):
+        byte = bytes([number & 255])
+        started = time.monotonic()
+        client.sendall(byte)
+        assert client.recv(2) == byte
+        times.append(time.monotonic() - started)
+    times.sort()
+    figure(f"p50 {statistics.median(times) * 1e6:.0f} us, p99 {times[len(times) * 99 // 100] * 1e6:.0f} us, max {times[-1] * 1e6:.0f} us")
+    assert times[len(times) * 99 // 100] < 0.03, "a round trip waits for a timer"
+
+
+def test_stream_of_single_bytes(world, engine):
+    server = world.serve()
+    client, target = world.pair(world.relay(server, engine), server)
+
+    def send():
+        for number in range(SINGLE_BYTES):
+            client.send(bytes([number % 251]))
+        client.shutdown(1)
+    sending = peers.Background(send)
+    received = peers.receive_exactly(target, SINGLE_BYTES + 1)
+    sending.result()
+    assert received == bytes(number % 251 for number in range(SINGLE_BYTES))
+
+
+@pytest.mark.parametrize("size", [1, 4096, 65536])
+def test_first_bytes_sent_with_the_handshake(world, engine, size):
+    """What the client sends before the worker has connected is neither lost nor reordered."""
+    server = world.serve(peers.sink)
+    proxy = world.relay(server, engine)
+    for turn in range(200 if LONG else 20):
+        client = peers.connect(world.pub, PUBLIC, proxy.port)
+        with client:
+            peers.send_pattern(client, size, turn)
+            client.shutdown(1)
+            assert peers.receive_exactly(client, 65).decode() == peers.digest(size, turn)
+
+
+def test_change_of_traffic_within_one_connection(world, engine):
+    """Small messages, bulk, small messages again: the adaptive engine changes its ways in the middle."""
+    server = world.serve(peers.echo)
+    client = world.connect(world.relay(server, engine))
+    for turn in range(6):
+        for size in (1, 100, 4000):
+            message = peers.BLOCK[turn:turn + size]
+            client.sendall(message)
+            assert peers.receive_exactly(client, size) == message
+        size = (8 << 20) + turn
+        sending = peers.Background(peers.send_pattern, client, size, turn)
+        total, sha, _ = peers.drain(client, size)
+        sending.result()
+        assert (total, sha) == (size, peers.digest(size, turn))

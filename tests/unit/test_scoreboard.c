@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The scoreboard: sealed, read-only for readers, rows read as of one moment.
+ * Runs in: any
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "scoreboard.h"
+
+static void
+test_sealed(void **state)
+{
+	int fd = scoreboard_create(10, 3), reader;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(fd, 1 << 20), -1);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	reader = scoreboard_reader_fd(fd);
+	assert_true(reader >= 0);
+	assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), MAP_FAILED);
+	(void)close(reader);
+	(void)close(fd);
+}
+
+static void
+test_rows(void **state)
+{
+	int fd = scoreboard_create(10, 3), reader = scoreboard_reader_fd(fd);
+	struct scoreboard writer_board, board;
+	struct conn_record rec;
+
+	(void)state;
+	assert_int_equal(scoreboard_map(&writer_board, fd, 1, 10, 3), 0);
+	assert_int_equal(scoreboard_map(&board, reader, 0, 10, 3), 0);
+	assert_int_equal(scoreboard_read_row(&board, 0, &rec), 0);
+	writer_board.rows[9].rec.id = 77;
+	atomic_store(&writer_board.rows[9].used, 1);
+	assert_int_equal(scoreboard_read_row(&board, 9, &rec), 1);
+	assert_int_equal(rec.id, 77);
+	/* A writer that died in the middle of a row never lets go. */
+	atomic_store(&writer_board.rows[9].seq, 1);
+	assert_int_equal(scoreboard_read_row(&board, 9, &rec), 0);
+	assert_int_equal(scoreboard_read_row(&board, 10, &rec), 0);
+	sb_add(&writer_board.head->taken, 5);
+	sb_add(&writer_board.services[2].ends[END_IDLE], 2);
+	assert_int_equal(sb_get(&board.head->taken), 5);
+	assert_int_equal(sb_get(&board.services[2].ends[END_IDLE]), 2);
+	scoreboard_unmap(&board);
+	scoreboard_unmap(&writer_board);
+	(void)close(reader);
+	(void)close(fd);
+}
+
+static void
+test_wrong_sizes(void **state)
+{
+	int fd = scoreboard_create(10, 3);
+	struct scoreboard board;
+
+	(void)state;
+	assert_int_equal(scoreboard_map(&board, fd, 0, 11, 3), -1);
+	assert_int_equal(errno, EPROTO);
+	assert_int_equal(scoreboard_map(&board, fd, 0, 10, 4), -1);
+	assert_null(board.map);
+	(void)close(fd);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sealed),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_wrong_sizes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
