@@ -37,7 +37,7 @@ struct pair_dir {
 	uint64_t total;			/* bytes that the destination's kernel took */
 	uint64_t moved_at;		/* splice: loop time of the last move */
 	uint32_t pending;		/* bytes taken from the source and not yet given to the destination: in block or pipe, never both */
-	uint32_t block, block_off;	/* copy: where pending bytes wait; NO_BLOCK: none */
+	uint32_t block, block_off;	/* copy: first block of the chain where pending bytes wait, and where in it; NO_BLOCK: none */
 	uint16_t pipe;			/* splice: likewise; NO_PIPE: none */
 	uint8_t full;			/* copy: reads in a row that filled the buffer */
 	uint8_t large;			/* splice: moves in a row that were large */
@@ -101,6 +101,8 @@ struct engine_ops {
 	enum pump_result (*pump)(struct pair *pair, int d);
 	/* Only for pairs that wanted it; NULL: this engine never does. */
 	enum tick_result (*tick)(struct pair *pair, int d);
+	/* Direction d is blocked by its receiver for long: give back what others could use meanwhile. NULL: holds nothing of that kind. */
+	void (*unclog)(struct pair *pair, int d);
 	/* The connection ends: cancel what is in flight, give back blocks and pipes, whatever they hold. False: asked again until nothing is. */
 	bool (*stop)(struct pair *pair);
 	/* What its calls need beyond the worker's base list, ended by name == NULL; NULL: nothing. */

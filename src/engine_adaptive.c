@@ -69,6 +69,7 @@ const struct engine_ops engine_adaptive = {
 	.id = ENGINE_ADAPTIVE,
 	.pump = adaptive_pump,
 	.tick = splice_tick,
+	.unclog = splice_unclog,
 	.stop = splice_stop,
 	.syscalls = splice_syscalls,
 };

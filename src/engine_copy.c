@@ -50,6 +50,17 @@ write_some(int fd, const char *bytes, size_t n, size_t *written)
 	return *written < n ? PUMP_BLOCKED_OUT : PUMP_MORE;
 }
 
+/* The first block of the chain is written, or not wanted any more. */
+static void
+give_first_block(struct pair_dir *dir)
+{
+	uint32_t next = pool_next_block(dir->block);
+
+	pool_give_block(dir->block);
+	dir->block = next;
+	dir->block_off = 0;
+}
+
 enum pump_result
 copy_flush(struct pair *pair, int d)
 {
@@ -57,16 +68,17 @@ copy_flush(struct pair *pair, int d)
 	enum pump_result result;
 	size_t written;
 
-	if (dir->block == NO_BLOCK)
-		return PUMP_MORE;
-	result = write_some(pair->fd[!d], pool_block(dir->block) + dir->block_off, dir->pending, &written);
-	dir->total += written;
-	dir->block_off += (uint32_t)written;
-	dir->pending -= (uint32_t)written;
-	if (dir->pending > 0)
-		return result;
-	pool_give_block(dir->block);
-	dir->block = NO_BLOCK;
+	while (dir->block != NO_BLOCK) {
+		uint32_t n = BLOCK_SIZE - dir->block_off < dir->pending ? BLOCK_SIZE - dir->block_off : dir->pending;
+
+		result = write_some(pair->fd[!d], pool_block(dir->block) + dir->block_off, n, &written);
+		dir->total += written;
+		dir->block_off += (uint32_t)written;
+		dir->pending -= (uint32_t)written;
+		if (written < n)
+			return result;
+		give_first_block(dir);
+	}
 	return PUMP_MORE;
 }
 
@@ -127,9 +139,8 @@ bool
 copy_stop(struct pair *pair)
 {
 	for (int d = 0; d < SIDES; d++) {
-		if (pair->dir[d].block != NO_BLOCK)
-			pool_give_block(pair->dir[d].block);
-		pair->dir[d].block = NO_BLOCK;
+		while (pair->dir[d].block != NO_BLOCK)
+			give_first_block(&pair->dir[d]);
 		pair->dir[d].pending = 0;
 	}
 	return true;

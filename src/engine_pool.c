@@ -20,6 +20,8 @@
 
 #include "log.h"
 
+/* Blocks beyond one for each direction, for those that give their pipe back: 256 MiB of bytes that stuck receivers leave. */
+#define SPARE_BLOCKS 4096u
 /* Free blocks that may keep their memory, so that everyday use never touches the system. */
 #define WARM_BLOCKS 16u
 
@@ -27,8 +29,9 @@ static struct {
 	const struct engine_host *host;
 	char bounce[BLOCK_SIZE];
 	char *blocks;
+	uint32_t *next_block;		/* [blocks] chains */
 	uint32_t *free_blocks;		/* stack */
-	uint32_t n_free_blocks;
+	uint32_t n_free_blocks, own_blocks;	/* of all blocks, own_blocks are not spare */
 	uint32_t dirty_from;		/* free_blocks[dirty_from ...] were used since the last trim */
 	struct pool_pipe *pipes;
 	uint16_t *free_pipes;		/* stack */
@@ -38,11 +41,13 @@ static struct {
 static int
 open_blocks(uint32_t max_conns)
 {
-	uint32_t n = 2 * max_conns;
+	uint32_t n = 2 * max_conns + SPARE_BLOCKS;
 
 	pool.free_blocks = calloc(n, sizeof(*pool.free_blocks));
-	if (pool.free_blocks == NULL)
+	pool.next_block = calloc(n, sizeof(*pool.next_block));
+	if (pool.free_blocks == NULL || pool.next_block == NULL)
 		return -1;
+	pool.own_blocks = 2 * max_conns;
 	pool.blocks = mmap(NULL, (size_t)n * BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (pool.blocks == MAP_FAILED)
 		return -1;
@@ -103,7 +108,24 @@ pool_take_block(void)
 	pool.n_free_blocks--;
 	if (pool.dirty_from > pool.n_free_blocks)
 		pool.dirty_from = pool.n_free_blocks;
+	pool.next_block[pool.free_blocks[pool.n_free_blocks]] = NO_BLOCK;
 	return pool.free_blocks[pool.n_free_blocks];
+}
+
+/* Any free block may serve, as long as every direction's own one stays there for it. */
+uint32_t
+pool_take_spare_block(uint32_t last)
+{
+	if (pool.n_free_blocks <= pool.own_blocks)
+		return NO_BLOCK;
+	pool.next_block[last] = pool_take_block();
+	return pool.next_block[last];
+}
+
+uint32_t
+pool_next_block(uint32_t block)
+{
+	return pool.next_block[block];
 }
 
 void
@@ -131,20 +153,36 @@ pool_give_pipe(uint16_t pipe)
 	pool.free_pipes[pool.n_free_pipes++] = pipe;
 }
 
+bool
+pool_has_spare(uint32_t blocks)
+{
+	return pool.n_free_blocks >= pool.own_blocks + blocks;
+}
+
+void
+pool_read_pipe(uint16_t pipe, char *bytes, uint32_t n)
+{
+	while (n > 0) {
+		ssize_t r = read(pool.pipes[pipe].out, bytes, n);
+
+		if (r == -1 && errno == EINTR)
+			continue;
+		ASSERT(r > 0);
+		bytes += r;
+		n -= (uint32_t)r;
+	}
+}
+
 /* The bytes belonged to a connection that is being reset: its ends learn of that, so reading them away loses nothing in silence. */
 void
 pool_give_dirty_pipe(uint16_t pipe, uint32_t bytes)
 {
 	while (bytes > 0) {
-		ssize_t n = read(pool.pipes[pipe].out, pool.bounce, sizeof(pool.bounce));
+		uint32_t n = bytes < sizeof(pool.bounce) ? bytes : (uint32_t)sizeof(pool.bounce);
 
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		bytes -= (uint32_t)n < bytes ? (uint32_t)n : bytes;
+		pool_read_pipe(pipe, pool.bounce, n);
+		bytes -= n;
 	}
-	ASSERT(bytes == 0);	/* else the next connection would get bytes of this one */
 	pool_give_pipe(pipe);
 }
 

@@ -23,14 +23,23 @@ int pool_open(const struct engine_host *host, uint32_t max_conns, int first_pipe
 const struct engine_host *pool_host(void);
 /* One for the whole worker: nothing stays in it over a return to the loop. BLOCK_SIZE bytes. */
 char *pool_bounce(void);
-/* There is one for each direction of each connection, so this never fails (asserted). */
+/* There is one for each direction of each connection, so this never fails (asserted). Its next one is NO_BLOCK. */
 uint32_t pool_take_block(void);
+/* One more behind the last of a chain; NO_BLOCK when the spare ones are all in use. */
+uint32_t pool_take_spare_block(uint32_t last);
+/* The block behind this one in its chain; NO_BLOCK: it is the last. */
+uint32_t pool_next_block(uint32_t block);
+/* Only this one, not its chain. */
 void pool_give_block(uint32_t block);
 char *pool_block(uint32_t block);
 /* NO_PIPE when all are in use. The pipe is empty. */
 uint16_t pool_take_pipe(void);
 /* Only an empty pipe may come back this way. */
 void pool_give_pipe(uint16_t pipe);
+/* Are there so many blocks beyond one for each direction? */
+bool pool_has_spare(uint32_t blocks);
+/* Takes exactly n bytes, which the pipe holds, out of it (asserted: a byte that stayed would go to another connection). */
+void pool_read_pipe(uint16_t pipe, char *bytes, uint32_t n);
 /* A pipe that still holds bytes of a connection that ended: read empty, then given back. */
 void pool_give_dirty_pipe(uint16_t pipe, uint32_t bytes);
 const struct pool_pipe *pool_pipe(uint16_t pipe);

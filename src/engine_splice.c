@@ -10,6 +10,9 @@
  *
  * Never SPLICE_F_MORE: it is MSG_MORE and holds bytes back for 200 ms.
  *
+ * A receiver that stops would keep its pipe from everyone else. So a direction that has not shown that it moves a lot puts at most CAREFUL
+ * bytes into its pipe, and when it has been stuck for a while they are read into blocks of memory and the pipe is free again (splice_unclog).
+ *
  * Low-water marks: a direction that moved a lot several times in a row is bulk. SO_RCVLOWAT on its source then wakes us for half a megabyte
  * at a time instead of for every segment. So that the tail of a burst never waits longer than a millisecond, such pairs are looked at every
  * half one (splice_tick), and the mark goes when little is found. An end or an error of the stream wakes regardless (tcp(7), tcp_poll()).
@@ -29,6 +32,8 @@
 
 /* Moves of up to a pipe's size in one call, so that one busy direction does not hold up the others. */
 #define SPLICE_ROUNDS 8
+/* Bytes in the pipe of a direction that is not marked: 256 KiB. */
+#define CAREFUL (4u * BLOCK_SIZE)
 /* A call that moved this much was large; so many in a row make a direction bulk worth marking. */
 #define LARGE_MOVE (128u * 1024)
 #define LARGE_MOVES 3
@@ -95,10 +100,11 @@ fill_pipe(struct pair *pair, int d)
 {
 	struct pair_dir *dir = &pair->dir[d];
 	const struct pool_pipe *pipe = pool_pipe(dir->pipe);
+	uint32_t most = dir->marked || pipe->size < CAREFUL ? pipe->size : CAREFUL;
 	ssize_t n;
 
 	do
-		n = splice(pair->fd[d], NULL, pipe->in, NULL, pipe->size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		n = splice(pair->fd[d], NULL, pipe->in, NULL, most, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	while (n == -1 && errno == EINTR);
 	if (n > 0) {
 		dir->pending = (uint32_t)n;
@@ -178,6 +184,26 @@ splice_tick(struct pair *pair, int d)
 	return *pool_host()->now - dir->moved_at >= TICK_AFTER ? TICK_PUMP : TICK_LATER;
 }
 
+void
+splice_unclog(struct pair *pair, int d)
+{
+	struct pair_dir *dir = &pair->dir[d];
+	uint32_t left = dir->pending, block = NO_BLOCK;
+
+	if (dir->pipe == NO_PIPE || left == 0 || left > CAREFUL || !pool_has_spare(CAREFUL / BLOCK_SIZE))
+		return;
+	while (left > 0) {
+		uint32_t n = left < BLOCK_SIZE ? left : BLOCK_SIZE;
+
+		block = block == NO_BLOCK ? dir->block = pool_take_block() : pool_take_spare_block(block);
+		pool_read_pipe(dir->pipe, pool_block(block), n);
+		left -= n;
+	}
+	dir->block_off = 0;
+	pool_give_pipe(dir->pipe);
+	dir->pipe = NO_PIPE;
+}
+
 bool
 splice_stop(struct pair *pair)
 {
@@ -197,6 +223,7 @@ const struct engine_ops engine_splice = {
 	.id = ENGINE_SPLICE,
 	.pump = splice_pump,
 	.tick = splice_tick,
+	.unclog = splice_unclog,
 	.stop = splice_stop,
 	.syscalls = splice_syscalls,
 };

@@ -13,6 +13,8 @@ extern const struct engine_ops engine_splice;
 /* As engine_ops.pump; works by copy while no pipe is free. */
 enum pump_result splice_pump(struct pair *pair, int d);
 enum tick_result splice_tick(struct pair *pair, int d);
+/* As engine_ops.unclog. */
+void splice_unclog(struct pair *pair, int d);
 bool splice_stop(struct pair *pair);
 /* Takes the low-water mark of direction d's source back, if there is one. */
 void splice_unmark(struct pair *pair, int d);

@@ -388,6 +388,7 @@ const struct engine_ops engine_uring = {
 	.begin = uring_begin,
 	.pump = uring_pump,
 	.tick = uring_tick,
+	.unclog = splice_unclog,
 	.stop = uring_stop,
 	.syscalls = uring_syscalls,
 };

@@ -73,7 +73,9 @@ say_failure(const struct open_job *job, const struct netns *netns)
 
 	if (addr.u.sa.sa_family != AF_UNIX)
 		addr_set_port(&addr, job->port);
-	if (job->hint != NULL)
+	if (!job->entered)
+		(void)snprintf(hint, sizeof(hint), "; this needs CAP_SYS_ADMIN in the user namespace that owns it");
+	else if (job->hint != NULL)
 		(void)snprintf(hint, sizeof(hint), "; %s", job->hint);
 	else
 		say_hint(hint, sizeof(hint), err, netns, job->port);
@@ -155,7 +157,8 @@ open_listeners(struct listen_set *set, const struct conf *conf, struct routes *r
 		set_limit(&set->limits[s], &conf->services[s], pools, pools->of_service[s]);
 	for (uint32_t i = 0; i < routes->n; i++) {
 		struct route *route = &routes->list[i];
-		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = set->n, .step = "listen on" };
+		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = set->n,
+			.port = route->first_port, .step = "listen on" };
 
 		add_listeners(set, route);
 		code = open_route(&job, &netns[route->listen->netns], &netns[0]);

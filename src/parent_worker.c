@@ -370,12 +370,13 @@ start_failed(struct workers *workers, const struct worker *worker, const struct 
 }
 
 static void
-stopped(const struct worker *worker, int status, const struct spawn_verdict *verdict)
+stopped(const struct workers *workers, const struct worker *worker, int status, const struct spawn_verdict *verdict)
 {
 	uint64_t lost = worker_load(worker);
 	char name[128];
 
-	if (lost > 0 || (status != 0 && !worker->said))
+	/* When the start has failed, why was said already. */
+	if (workers->failed == EXIT_OK && (lost > 0 || (status != 0 && !worker->said)))
 		log_warnx("%s ended: %s; %llu connections lost", worker_name(worker, name), verdict->text, (unsigned long long)lost);
 }
 
@@ -392,7 +393,7 @@ bury(struct workers *workers, struct worker *worker, int status)
 	if (workers->phase == WORKERS_STARTING)
 		start_failed(workers, worker, &verdict);
 	else if (workers->phase == WORKERS_STOPPING)
-		stopped(worker, status, &verdict);
+		stopped(workers, worker, status, &verdict);
 	lost = worker_load(worker);
 	(void)worker_name(worker, name);
 	release(worker);

@@ -263,7 +263,7 @@ static const struct sandbox_rule sanitizer_rules[] = {
 	RULE("mmap"), RULE("munmap"), RULE("mprotect"), RULE("madvise"), RULE("futex"), RULE("sigaltstack"), RULE("getpid"), RULE("gettid"),
 	RULE("write"), RULE("sched_yield"), RULE("rt_sigprocmask"), RULE("rt_sigaction"), RULE("readlink"), RULE("openat"), RULE("read"),
 	RULE("fstat"), RULE("newfstatat"), RULE("getrandom"), RULE("lseek"), RULE("prctl"), RULE("mremap"), RULE("brk"), RULE("getrusage"),
-	RULE("clone"), RULE("wait4"), RULE("ptrace"), RULE("getdents64"), RULE("exit"), RULE("process_vm_readv"), RULE("ioctl"),
+	RULE("clone"), RULE("wait4"), RULE("ptrace"), RULE("getdents64"), RULE("getdents"), RULE("exit"), RULE("process_vm_readv"), RULE("ioctl"),
 	RULE("prlimit64"), RULE("sched_getaffinity"), RULE("set_robust_list"), RULE("rseq"), RULE("tgkill"), RULE("pipe2"), RULE("readlinkat"),
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
 #undef RULE

@@ -239,9 +239,8 @@ choose_engines(struct worker *worker)
 		route->engine = engine_by_id(route->conf.engine);
 		if (!(refused & bit) && use_engine(worker, route->engine) == 0)
 			continue;
-		/* Once for all services: the kernel is the same for each. */
-		if (!(refused & bit) && worker->hello.index == 0)
-			log_warn("engine %s cannot be used on this kernel, adaptive is used instead", engine_name(route->conf.engine));
+		/* The parent warns, once for all workers: MSG_READY says what is open. */
+		log_debug("start", "engine %s cannot be used: %s", engine_name(route->conf.engine), strerror(errno));
 		refused |= bit;
 		route->engine = engine_by_id(ENGINE_ADAPTIVE);
 		(void)use_engine(worker, route->engine);	/* needs nothing, cannot fail */

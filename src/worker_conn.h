@@ -55,6 +55,7 @@ struct conn {
 	bool is_tcp[SIDES];
 	bool starved;			/* the kernel was out of memory: the timer tries again */
 	bool settled;			/* keepalive is on */
+	bool clog_watched;		/* the timer looks for a pipe that its receiver keeps full */
 	bool begun;			/* the engine knows the pair */
 	bool runnable, ticking;		/* is in the list of that name */
 };

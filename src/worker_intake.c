@@ -24,12 +24,14 @@ intake_one(struct worker *worker, const struct msg_conn *msg, int *fd)
 		return -1;
 	sb_add(&worker->board.head->taken, 1);
 	sb_add(&worker->board.services[route->conf.service].taken, 1);
-	conn = conn_new(worker, msg, route, fd);
+	conn = *fd >= 0 ? conn_new(worker, msg, route, fd) : NULL;
 	if (conn == NULL) {
 		/* The parent counts and never sends too many; a client that is lost all the same is reset, counted and said. */
 		sb_add(&worker->board.head->finished, 1);
 		sb_add(&worker->board.services[route->conf.service].finished, 1);
-		report_conn_warning(worker, "service %s: no room for a connection, its client was reset", route->conf.service_name);
+		sb_add(&worker->board.services[route->conf.service].ends[END_ERROR], 1);
+		report_conn_warning(worker, "service %s: no room for a connection (limit of open files), its client was reset",
+		    route->conf.service_name);
 		return 0;
 	}
 	connect_start(worker, conn);

@@ -35,6 +35,8 @@
 #define TICK_EVERY 500000u
 /* ns: a kernel out of memory is asked again. */
 #define STARVED_RETRY (10 * NS_PER_MS)
+/* ns: a direction that its receiver blocks for so long gives its pipe back. */
+#define CLOG_AFTER NS_PER_S
 /* ns: connections older than this get their keepalive settings. */
 #define SETTLE_AFTER (10 * NS_PER_S)
 /* Deadlines this far away are rounded up to full seconds, so that many connections share a wake-up. */
@@ -71,6 +73,8 @@ relay_next_look(const struct worker *worker, const struct conn *conn)
 		due = now + SETTLE_AFTER;
 	if (conn->state == CONN_RELAYING && due != LOOP_NEVER && due > now + COARSE_AFTER)
 		due = (due + NS_PER_S - 1) / NS_PER_S * NS_PER_S;
+	if (conn->clog_watched && due > now + CLOG_AFTER)
+		due = now + CLOG_AFTER;
 	if (conn->starved && due > now + STARVED_RETRY)
 		due = now + STARVED_RETRY;
 	return due;
@@ -134,6 +138,34 @@ side_failed(struct worker *worker, struct conn *conn, int side, int error)
 	conn_close(worker, conn, reset_errno(error) ? reset_by[side] : END_ERROR);
 }
 
+/* The direction holds something that others could use: the timer looks whether it is still stuck then. */
+static void
+watch_clog(struct worker *worker, struct conn *conn, int d)
+{
+	uint64_t due = worker->loop.now + CLOG_AFTER;
+
+	if (conn->route->engine->unclog == NULL || conn->pair.dir[d].pipe == NO_PIPE || conn->state != CONN_RELAYING)
+		return;
+	conn->clog_watched = true;
+	if (conn->timer.pos == 0 || conn->timer.due > due)
+		loop_timer_set(&worker->loop, &conn->timer, due);
+}
+
+static void
+check_clog(struct worker *worker, struct conn *conn)
+{
+	conn->clog_watched = false;
+	for (int d = 0; d < SIDES; d++) {
+		const struct pair_dir *dir = &conn->pair.dir[d];
+
+		if (dir->pipe == NO_PIPE)
+			continue;
+		if (worker->loop.now - conn->active_at >= CLOG_AFTER)
+			conn->route->engine->unclog(&conn->pair, d);
+		conn->clog_watched |= dir->pipe != NO_PIPE;
+	}
+}
+
 /* What stopped the pump decides which flag falls. */
 static void
 take_result(struct worker *worker, struct conn *conn, int d, enum pump_result result)
@@ -144,6 +176,7 @@ take_result(struct worker *worker, struct conn *conn, int d, enum pump_result re
 		break;
 	case PUMP_BLOCKED_OUT:
 		conn->writable[!d] = false;
+		watch_clog(worker, conn, d);
 		break;
 	case PUMP_MORE:
 		conn_want_run(worker, conn);
@@ -387,6 +420,8 @@ relay_on_timer(void *owner, void *arg)
 		conn_close(worker, conn, half_closed ? END_HALF_CLOSE : END_IDLE);
 	else if (conn->state == CONN_RELAYING && !conn->settled && now >= conn->active_at + SETTLE_AFTER)
 		set_keepalive(conn);
+	if (conn->state == CONN_RELAYING && conn->clog_watched)
+		check_clog(worker, conn);
 	if (conn->state == CONN_CONNECTING || conn->state == CONN_RELAYING)
 		loop_timer_set(&worker->loop, &conn->timer, relay_next_look(worker, conn));
 }

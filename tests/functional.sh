@@ -18,7 +18,11 @@ if [ "$(id -u)" != 0 ]; then
 fi
 report=${NSPROXY_REPORT:-${builddir:-.}/tests/report.xml}
 mkdir -p "${report%/*}"
-$enter "$pytest" -p no:cacheprovider --junitxml="$report" -q "${srcdir:-.}/tests/functional" ${NSPROXY_SELECT:+-k "$NSPROXY_SELECT"}
+# pytest's own choice of a place would be that of root, whom an ordinary user is called in a namespace of his own.
+place=$(mktemp -d) || skip "there is no place for temporary files"
+trap 'rm -rf "$place"' EXIT
+trap 'exit 1' HUP INT TERM
+$enter "$pytest" -p no:cacheprovider --basetemp="$place/t" --junitxml="$report" -q "${srcdir:-.}/tests/functional" ${NSPROXY_SELECT:+-k "$NSPROXY_SELECT"}
 status=$?
 # 5: nothing was selected
 [ "$status" = 5 ] && skip "no functional test was selected"

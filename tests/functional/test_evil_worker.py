@@ -243,6 +243,7 @@ def test_crash_loop(world, other_privs, figure):
     evil = stage.worker_of(other_privs[0])
     lines, cpu, started = len(proxy.lines), proc.cpu_seconds(proxy.pid), time.monotonic()
     os.kill(evil, signal.SIGKILL)
+    proxy.wait_log("exited with code 42")
     waiting = stage.client("early-exit")        # held by the backlog
     while time.monotonic() - started < seconds:
         stage.expect_good()

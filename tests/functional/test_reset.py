@@ -112,6 +112,7 @@ def test_target_resets_at_once(world, engine):
             listener.accept()[0].close()
     resetting = peers.Background(accept_and_reset)
     proxy = world.relay(listener.getsockname()[1], engine)
+    proxy.expect_log("reset by peer")
     for _ in range(100):
         try:
             with peers.connect(world.pub, "10.10.10.10", proxy.port) as client:

@@ -87,6 +87,11 @@ struct conn *conn_from_ref(struct worker *worker, struct loop_ref ref)
 	(void)worker, (void)ref;
 	return w.conn.state == CONN_RELAYING ? &w.conn : NULL;
 }
+struct conn *conn_of_pair(struct worker *worker, const struct pair *pair)
+{
+	(void)worker, (void)pair;
+	return &w.conn;
+}
 void connect_on_event(struct worker *worker, struct conn *conn, int side, uint32_t events)
 {
 	(void)worker, (void)conn, (void)side, (void)events;
