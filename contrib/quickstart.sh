@@ -160,7 +160,7 @@ show_process()
 	# Children call themselves by their role.
 	title=$(tr '\0' ' ' <"/proc/$1/cmdline")
 	case $title in /*) title="nsproxy: parent" ;; esac
-	printf '%-18s %7s  %-8s %-15s %-16s %-16s %-7s %s\n' "${title% }" "$1" \
+	printf '%-26s %7s  %-8s %-15s %-16s %-16s %-7s %s\n' "${title% }" "$1" \
 		"$(stat -c %U "/proc/$1")" "$(namespace_of "$1")" "$(field "$1" CapPrm)" "$(field "$1" CapEff)" \
 		"$(field "$1" Seccomp)" "$(field "$1" NoNewPrivs)"
 }
@@ -168,7 +168,7 @@ show_process()
 show_processes()
 {
 	say "who runs where, with which privileges"
-	printf '%-18s %7s  %-8s %-15s %-16s %-16s %-7s %s\n' process pid user 'net namespace' 'caps permitted' 'caps in effect' seccomp no_new_privs
+	printf '%-26s %7s  %-8s %-15s %-16s %-16s %-7s %s\n' process pid user 'net namespace' 'caps permitted' 'caps in effect' seccomp no_new_privs
 	parent=$(cat "$running/nsproxy.pid")
 	show_process "$parent"
 	for status in /proc/[0-9]*/status; do

@@ -158,7 +158,8 @@ receive(struct chan *chan, struct received *got)
 		/* ECONNRESET: the peer died with records of ours unread (unix(7)); for us it is gone either way. */
 		if (errno == ECONNRESET)
 			errno = EPIPE;
-		return errno == EAGAIN ? 0 : -1;
+		/* A kernel short of memory keeps the record, and the descriptor stays readable: the next turn asks again. */
+		return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -1;
 	}
 	take_fds(&msg, got);
 	got->size = (size_t)n;

@@ -50,7 +50,7 @@ struct pair_dir {
 struct pair {
 	int fd[SIDES];
 	uint32_t slot;			/* index of the connection */
-	bool markable[SIDES];		/* TCP: SO_RCVLOWAT is worth setting */
+	bool is_tcp[SIDES];		/* not a unix socket: SO_RCVLOWAT is worth setting, and a short read means empty */
 	struct pair_dir dir[SIDES];
 };
 
@@ -113,7 +113,9 @@ struct engine_ops {
 int engines_open(const struct engine_host *host, uint32_t max_conns, int first_pipe, uint32_t n_pipes);
 /* Bytes of the smallest pipe; 0: there are none. */
 uint32_t engines_pipe_size(void);
-/* Once in a while, while idle: gives memory that a burst used back to the system. */
+/* Is there memory that engines_trim() would give back? */
+bool engines_want_trim(void);
+/* Once in a while: gives memory that a burst used back to the system. */
 void engines_trim(void);
 /* A fresh pair: nothing pending, nothing known. */
 void pair_init(struct pair *pair, uint32_t slot);

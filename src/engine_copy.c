@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Engine "copy": recv into the worker's one buffer, send from it. The plainest relay that is right, the fallback and the oracle of the others.
+ * Engine "copy": read into the worker's one buffer, write from it. The plainest relay that is right, the fallback and the oracle of the others.
  * Runs in: worker
  *
  * Theory of operation: a direction reads only while nothing of it is pending, at most BLOCK_SIZE bytes, so its bound is one block. What the
  * receiver does not take moves into a block of the pool and is written when the receiver is writable again.
  *
- * A read that brings less than was asked for has emptied the socket (epoll(7), question 9), so the usual EAGAIN need not be fetched; unless
- * the relay saw urgent data, an end or an error coming (dir->more): urgent data cuts reads short, and an end has no event after it.
+ * A read that brings less than was asked for has emptied a TCP socket (epoll(7), question 9), so the usual EAGAIN need not be fetched; unless
+ * the relay saw urgent data, an end or an error coming (dir->more): urgent data cuts reads short, and an end has no event after it. A unix
+ * socket's read is also cut short by a descriptor that came along (unix(7)), so there nothing but EAGAIN counts.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "engine_pool.h"
 
@@ -31,7 +33,12 @@ keep(struct pair_dir *dir, const char *bytes, size_t n)
 	memcpy(pool_block(dir->block), bytes, n);
 }
 
-/* PUMP_MORE: all n written; PUMP_BLOCKED_OUT, PUMP_STARVED: only *written of them; PUMP_ERROR_OUT. */
+/*
+ * write(2) and not send(2), whose flags could also connect (MSG_FASTOPEN), so that the filter had to look at them for every message. The
+ * sockets are non-blocking and SIGPIPE is ignored.
+ *
+ * PUMP_MORE: all n written; PUMP_BLOCKED_OUT, PUMP_STARVED: only *written of them; PUMP_ERROR_OUT.
+ */
 static enum pump_result
 write_some(int fd, const char *bytes, size_t n, size_t *written)
 {
@@ -39,7 +46,7 @@ write_some(int fd, const char *bytes, size_t n, size_t *written)
 
 	*written = 0;
 	do
-		r = send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		r = write(fd, bytes, n);
 	while (r == -1 && errno == EINTR);
 	if (r == -1 && errno == EAGAIN)
 		return PUMP_BLOCKED_OUT;
@@ -122,7 +129,7 @@ copy_once(struct pair *pair, int d)
 		keep(dir, bounce + written, (size_t)n - written);
 		return result;
 	}
-	return n < (ssize_t)BLOCK_SIZE && !dir->more ? PUMP_BLOCKED_IN : PUMP_MORE;
+	return n < (ssize_t)BLOCK_SIZE && !dir->more && pair->is_tcp[d] ? PUMP_BLOCKED_IN : PUMP_MORE;
 }
 
 enum pump_result

@@ -192,10 +192,23 @@ pool_pipe(uint16_t pipe)
 	return &pool.pipes[pipe];
 }
 
+/* Free blocks below this give their memory back. */
+static uint32_t
+cold_blocks(void)
+{
+	return pool.n_free_blocks > WARM_BLOCKS ? pool.n_free_blocks - WARM_BLOCKS : 0;
+}
+
+bool
+pool_wants_trim(void)
+{
+	return pool.dirty_from < cold_blocks();
+}
+
 void
 pool_trim(void)
 {
-	uint32_t keep = pool.n_free_blocks > WARM_BLOCKS ? pool.n_free_blocks - WARM_BLOCKS : 0;
+	uint32_t keep = cold_blocks();
 
 	for (uint32_t i = pool.dirty_from; i < keep; i++)
 		(void)madvise(pool_block(pool.free_blocks[i]), BLOCK_SIZE, MADV_DONTNEED);

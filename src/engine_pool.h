@@ -43,6 +43,7 @@ void pool_read_pipe(uint16_t pipe, char *bytes, uint32_t n);
 /* A pipe that still holds bytes of a connection that ended: read empty, then given back. */
 void pool_give_dirty_pipe(uint16_t pipe, uint32_t bytes);
 const struct pool_pipe *pool_pipe(uint16_t pipe);
+bool pool_wants_trim(void);
 /* Gives the memory of blocks that are not in use back to the system. */
 void pool_trim(void);
 /* Bytes of the smallest pipe, 0 without pipes. */

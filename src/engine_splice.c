@@ -7,6 +7,7 @@
  * it is empty. Without a free pipe the direction is copied. A pipe is always emptied before the next read, so an EAGAIN of a read can only
  * mean that the socket is empty, or that splice refuses to read: past urgent data it says EAGAIN for ever. One recv() tells which, and
  * takes the urgent byte; it is made when the relay saw urgent data (dir->more) and whenever an event promised bytes and splice found none.
+ * Once the end of the stream has arrived behind the urgent data splice says "end" there, so an end counts only when recv() says it, too.
  *
  * Never SPLICE_F_MORE: it is MSG_MORE and holds bytes back for 200 ms.
  *
@@ -44,7 +45,7 @@
 #define TICK_AFTER 500000u
 
 const struct sandbox_rule splice_syscalls[] = {
-	{ "splice", -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
+	{ "splice", -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
 };
 
@@ -117,7 +118,7 @@ fill_pipe(struct pair *pair, int d)
 	return errno_is_starved(errno) ? PUMP_STARVED : PUMP_ERROR_IN;
 }
 
-/* One move through the pipe. An EAGAIN that cannot be trusted is asked again of recv. */
+/* One move through the pipe. An EAGAIN that cannot be trusted, and every end, is asked again of recv. */
 static enum pump_result
 splice_once(struct pair *pair, int d, bool first)
 {
@@ -132,7 +133,9 @@ splice_once(struct pair *pair, int d, bool first)
 	if (result == PUMP_MORE)
 		return drain_pipe(pair, d);
 	give_pipe_back(dir);
-	return result == PUMP_BLOCKED_IN && (first || dir->more) ? copy_once(pair, d) : result;
+	if (result == PUMP_EOF || (result == PUMP_BLOCKED_IN && (first || dir->more)))
+		return copy_once(pair, d);
+	return result;
 }
 
 /* After a call that emptied the source: is the direction bulk, still or now? */
@@ -147,7 +150,7 @@ judge(struct pair *pair, int d, uint64_t moved)
 			dir->small = 0;
 		else if (++dir->small >= SMALL_TICKS)
 			set_mark(pair, d, 1);
-	} else if (moved < LARGE_MOVE || !pair->markable[d]) {
+	} else if (moved < LARGE_MOVE || !pair->is_tcp[d]) {
 		dir->large = 0;
 	} else if (++dir->large >= LARGE_MOVES) {
 		set_mark(pair, d, LOW_WATER);
@@ -190,7 +193,7 @@ splice_unclog(struct pair *pair, int d)
 	struct pair_dir *dir = &pair->dir[d];
 	uint32_t left = dir->pending, block = NO_BLOCK;
 
-	if (dir->pipe == NO_PIPE || left == 0 || left > CAREFUL || !pool_has_spare(CAREFUL / BLOCK_SIZE))
+	if (dir->pipe == NO_PIPE || left == 0 || !pool_has_spare((left + BLOCK_SIZE - 1) / BLOCK_SIZE))
 		return;
 	while (left > 0) {
 		uint32_t n = left < BLOCK_SIZE ? left : BLOCK_SIZE;

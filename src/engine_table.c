@@ -45,6 +45,12 @@ engines_pipe_size(void)
 	return pool_pipe_size();
 }
 
+bool
+engines_want_trim(void)
+{
+	return pool_wants_trim();
+}
+
 void
 engines_trim(void)
 {

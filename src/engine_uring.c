@@ -10,7 +10,7 @@
  *
  * A receiver that is slow must not eat the buffers that all connections share: a direction with MOST_QUEUED of them waiting has its receive
  * cancelled until they are sent. While no receive is armed nobody would notice that the source fails, so from then on the pair is also
- * watched by epoll.
+ * watched by epoll. Many slow receivers together can hold every buffer all the same; who finds none is pumped like bulk meanwhile.
  *
  * A direction whose buffers come full many times in a row is bulk: its receive is cancelled, and once nothing is queued it is pumped by
  * splice, told by epoll, until its moves are small again.
@@ -256,16 +256,30 @@ pump_bulk(struct pair *pair, int d)
 		return result;
 	if (pd->total - before >= SMALL_MOVE)
 		pd->small = 0;
-	else if (++pd->small >= SMALL_MOVES)
+	else if (pd->small < SMALL_MOVES)
+		pd->small++;
+	if (pd->small >= SMALL_MOVES && ring_free_buffers() > 0) {
 		pd->bulk = false;
-	if (!pd->bulk)
 		receive(pair, d);
+	}
 	return result;
+}
+
+static enum pump_result
+begin_bulk(struct pair *pair, int d)
+{
+	struct uring_dir *dir = &engine.pairs[pair->slot].dir[d];
+
+	dir->want_bulk = false;
+	dir->full = dir->hungry = 0;
+	pair->dir[d].bulk = true;
+	pair->dir[d].small = 0;
+	return pump_bulk(pair, d);
 }
 
 /*
  * Arms the receive. Without a free buffer it would fail at once: the next turn may have some, since sends that end give theirs back; if it has
- * none either, slow receivers hold them all, and looking again takes its time.
+ * none either, slow receivers hold them all, for as long as they like, and the direction goes on without.
  */
 static enum pump_result
 pump_receive(struct pair *pair, int d)
@@ -273,8 +287,12 @@ pump_receive(struct pair *pair, int d)
 	struct uring_dir *dir = &engine.pairs[pair->slot].dir[d];
 
 	if (dir->hungry > 0 && ring_free_buffers() == 0) {
-		dir->hungry = dir->hungry == 1 ? 2 : 1;
-		return dir->hungry == 2 ? PUMP_MORE : PUMP_STARVED;
+		if (dir->hungry++ == 1)
+			return PUMP_MORE;
+		if (watch(pair))
+			return begin_bulk(pair, d);
+		dir->hungry = 1;
+		return PUMP_STARVED;
 	}
 	dir->hungry = 0;
 	receive(pair, d);
@@ -293,13 +311,8 @@ pump_empty(struct pair *pair, int d)
 	}
 	if (dir->ended)
 		return PUMP_EOF;
-	if (dir->want_bulk && !dir->receiving && watch(pair)) {
-		dir->want_bulk = false;
-		dir->full = 0;
-		pair->dir[d].bulk = true;
-		pair->dir[d].small = 0;
-		return pump_bulk(pair, d);
-	}
+	if (dir->want_bulk && !dir->receiving && watch(pair))
+		return begin_bulk(pair, d);
 	return dir->receiving ? PUMP_BLOCKED_IN : pump_receive(pair, d);
 }
 
@@ -374,8 +387,8 @@ uring_stop(struct pair *pair)
 }
 
 static const struct sandbox_rule uring_syscalls[] = {
-	{ "io_uring_enter", -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
-	{ "splice", -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
+	{ "io_uring_enter", -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
+	{ "splice", -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
 };
 

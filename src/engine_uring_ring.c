@@ -274,9 +274,11 @@ one_result(const struct io_uring_cqe *cqe)
 	};
 
 	ring.free_buffers -= result.buffer >= 0;
-	if (result.tag.op == RING_EPOLL)
-		ring.epoll_armed = result.more;	/* look_for_epoll() has seen it, or will: it stays hot until epoll has nothing */
-	else if (result.tag.op != RING_CANCEL)
+	if (result.tag.op == RING_EPOLL) {
+		/* It may have come after look_for_epoll(): submitting from a handler makes room for results that waited in the kernel. */
+		ring.epoll_armed = result.more;
+		ring.epoll_hot = true;
+	} else if (result.tag.op != RING_CANCEL)
 		ring.on_result(&result);
 }
 

@@ -28,22 +28,24 @@
 #include "parent_caps.h"
 #include "parent_confine.h"
 #include "parent_listen.h"
-#include "parent_netns.h"
 #include "parent_notify.h"
 #include "parent_open.h"
 #include "parent_output.h"
 #include "parent_pool.h"
 #include "parent_reporter.h"
 #include "parent_route.h"
+#include "parent_watch.h"
 #include "parent_worker.h"
 
-enum { KIND_SIGNAL, KIND_LISTENER, KIND_WORKER, KIND_REPORTER };
+enum { KIND_SIGNAL, KIND_LISTENER, KIND_WORKER, KIND_REPORTER, KIND_WATCH };
 
-/* Timers of this file: supervision, stop, watchdog; and the reporter's. */
-#define OTHER_TIMERS 4
+/* Timers of this file: supervision, stop, watchdog; the reporter's, and the one of workers that are retired. */
+#define OTHER_TIMERS 5
 /* Descriptors of ours beside those that are counted: loop, signals, programs, namespaces under way, a child's ends while it is started. */
 #define OTHER_FDS 64
 #define FDS_PER_WORKER 3
+/* Of a worker that died, for the reporter. */
+#define FDS_PER_DEAD 2
 /* After the workers' own deadline. */
 #define STOP_GRACE (2 * NS_PER_S)
 #define STOP_RETRY (10 * NS_PER_MS)
@@ -55,8 +57,7 @@ struct parent {
 	size_t files;			/* limit of descriptors of one process */
 	struct loop loop;
 	int signal_fd;
-	struct netns *netns;		/* [conf->n_netns] */
-	size_t n_netns;			/* opened */
+	struct watch watch;
 	struct notify notify;
 	struct outputs outputs;
 	struct pools pools;
@@ -118,6 +119,7 @@ stop_begin(struct parent *parent, bool without_limit)
 	parent->without_limit = without_limit;
 	parent->stop_deadline = without_limit ? LOOP_NEVER : parent->loop.now + ms * NS_PER_MS;
 	notify_stopping(&parent->notify);
+	watch_stop(&parent->watch);
 	if (!parent->serving)
 		return;
 	listen_stop(&parent->listeners);
@@ -258,6 +260,7 @@ supervise_on_timer(void *owner, void *arg)
 
 	(void)owner;
 	reporter_supervise(&parent->reporter);
+	watch_supervise(&parent->watch);
 	loop_timer_set(&parent->loop, &parent->supervise_timer, next);
 }
 
@@ -301,7 +304,7 @@ parent_prepare(struct parent *parent)
 	if (notify_init(&parent->notify, conf->background, conf->log.kind == CONF_LOG_STDERR, conf->pidfile) == -1)
 		return EXIT_MACHINE;
 	parent->files = fd_raise_limit();
-	if (loop_init(&parent->loop, (uint32_t)(conf->n_services * (conf->workers + 1)) + LISTEN_TIMERS + OTHER_TIMERS, parent) == -1 ||
+	if (loop_init(&parent->loop, (uint32_t)(conf->n_services * (2 * conf->workers + 1) + conf->n_netns) + LISTEN_TIMERS + OTHER_TIMERS, parent) == -1 ||
 	    signals_init(parent) == -1 ||
 	    loop_add(&parent->loop, parent->signal_fd, EPOLLIN, (struct loop_ref){ .kind = KIND_SIGNAL }) == -1) {
 		log_err("cannot make the event loop");
@@ -314,51 +317,16 @@ parent_prepare(struct parent *parent)
 	return EXIT_OK;
 }
 
-/* Where the first service that names this namespace was written, for messages. */
-static void
-netns_where(const struct conf *conf, unsigned netns, char where[ROUTE_TEXT_MAX])
-{
-	where[0] = '\0';
-	for (size_t s = 0; s < conf->n_services; s++) {
-		const struct conf_service *service = &conf->services[s];
-		bool uses = service->connect.netns == netns;
-
-		for (size_t i = 0; i < service->n_listen; i++)
-			uses |= service->listen[i].netns == netns;
-		if (uses) {
-			(void)route_where(service, where);
-			return;
-		}
-	}
-}
-
-static int
-pin_namespaces(struct parent *parent)
-{
-	const struct conf *conf = parent->conf;
-	char where[ROUTE_TEXT_MAX];
-
-	parent->netns = calloc(conf->n_netns, sizeof(*parent->netns));
-	if (parent->netns == NULL) {
-		log_err("cannot allocate the table of %zu namespaces", conf->n_netns);
-		return -1;
-	}
-	for (; parent->n_netns < conf->n_netns; parent->n_netns++) {
-		unsigned i = (unsigned)parent->n_netns;
-
-		netns_where(conf, i, where);
-		if (netns_open(&parent->netns[i], conf->netns[i].name, conf->netns[i].path, where) == -1)
-			return -1;
-	}
-	return 0;
-}
-
 /* The parent itself keeps a few descriptors for each worker and one for each listener. */
 static bool
 files_suffice(const struct parent *parent)
 {
-	size_t need = OTHER_FDS + parent->n_netns + parent->outputs.n + parent->routes.n_dirs + FDS_PER_WORKER * (size_t)parent->pools.n_workers;
+	const struct pools *pools = &parent->pools;
+	size_t need = OTHER_FDS + parent->watch.n + parent->outputs.n + parent->routes.n_dirs;
 
+	/* Where the namespace may change there may be twice as many workers for a while. */
+	for (unsigned i = 0; i < pools->n; i++)
+		need += (FDS_PER_WORKER + FDS_PER_DEAD) * (size_t)pools->list[i].n * (pools->list[i].of_netns != 0 ? 2 : 1);
 	for (uint32_t i = 0; i < parent->routes.n; i++)
 		need += parent->routes.list[i].n_ports;
 	if (need <= parent->files)
@@ -373,15 +341,16 @@ static enum exit_code
 parent_acquire(struct parent *parent)
 {
 	const struct conf *conf = parent->conf;
+	enum exit_code code = watch_pin(&parent->watch);
 
-	if (pin_namespaces(parent) == -1)
-		return EXIT_NAMESPACE;
-	if (pools_init(&parent->pools, conf, &parent->loop, parent->netns, parent->files) == -1 || outputs_init(&parent->outputs, conf) == -1 ||
+	if (code != EXIT_OK)
+		return code;
+	if (pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files) == -1 || outputs_init(&parent->outputs, conf) == -1 ||
 	    routes_init(&parent->routes, conf, &parent->pools, &parent->outputs) == -1 || !files_suffice(parent) ||
 	    workers_init(&parent->workers, conf, &parent->loop, KIND_WORKER, &parent->pools, &parent->routes) == -1 ||
 	    reporter_init(&parent->reporter, conf, &parent->loop, KIND_REPORTER, &parent->outputs, &parent->routes, &parent->pools) == -1)
 		return EXIT_MACHINE;
-	return open_listeners(&parent->listeners, conf, &parent->routes, &parent->pools, parent->netns);
+	return open_listeners(&parent->listeners, conf, &parent->routes, &parent->pools, parent->watch.netns);
 }
 
 static enum exit_code
@@ -402,6 +371,7 @@ parent_turn(struct parent *parent)
 		reporter_sync(&parent->reporter);
 		if (parent->serving)
 			listen_recheck(&parent->listeners);
+		watch_recheck(&parent->watch);
 	}
 	if (parent->serving)
 		listen_after_turn(&parent->listeners);
@@ -426,7 +396,7 @@ parent_spawn_all(struct parent *parent)
 		return code;
 	if (workers_start(&parent->workers) == -1)
 		return EXIT_MACHINE;
-	while (code == EXIT_OK && !parent->stopping && pools_count(&parent->pools, WORKER_SERVING) < parent->pools.n_workers) {
+	while (code == EXIT_OK && !parent->stopping && pools_count(&parent->pools, WORKER_SERVING) < pools_wanted(&parent->pools)) {
 		code = parent_turn(parent);
 		if (parent->workers.failed != EXIT_OK)
 			code = parent->workers.failed;
@@ -451,14 +421,15 @@ parent_serve(struct parent *parent)
 		return EXIT_MACHINE;
 	}
 	parent->serving = true;
-	(void)snprintf(status, sizeof(status), "ready, %zu services, %u workers", parent->conf->n_services, parent->pools.n_workers);
+	watch_start(&parent->watch, KIND_WATCH, &parent->pools, &parent->routes, &parent->listeners, &parent->workers);
+	(void)snprintf(status, sizeof(status), "ready, %zu services, %u workers", parent->conf->n_services, pools_wanted(&parent->pools));
 	if (notify_pidfile(&parent->notify) == -1)
 		return EXIT_MACHINE;
 	log_notice("%s", status);
 	notify_ready(&parent->notify, status);
 	if (parent->notify.watchdog_ns > 0)
 		watchdog_on_timer(NULL, parent);
-	while (code == EXIT_OK && !(parent->stopping && pools_count(&parent->pools, WORKER_DEAD) == parent->pools.n_workers))
+	while (code == EXIT_OK && !(parent->stopping && pools_count(&parent->pools, WORKER_DEAD) == parent->pools.n_slots))
 		code = parent_turn(parent);
 	return code;
 }
@@ -470,7 +441,7 @@ static void
 end_children(struct parent *parent)
 {
 	workers_kill(&parent->workers);
-	while (pools_count(&parent->pools, WORKER_DEAD) < parent->pools.n_workers && loop_turn(&parent->loop, LOOP_NEVER) == 0)
+	while (pools_count(&parent->pools, WORKER_DEAD) < parent->pools.n_slots && loop_turn(&parent->loop, LOOP_NEVER) == 0)
 		continue;
 	reporter_stop(&parent->reporter);
 	for (uint64_t until = loop_clock() + REPORTER_LAST; parent->reporter.state != REPORTER_DEAD;) {
@@ -487,6 +458,7 @@ static void
 parent_stop(struct parent *parent)
 {
 	parent->stopping = true;
+	watch_stop(&parent->watch);
 	listen_close(&parent->listeners);
 	parent->serving = false;
 	if (parent->loop.epoll_fd != -1) {
@@ -499,9 +471,7 @@ parent_stop(struct parent *parent)
 	routes_free(&parent->routes);
 	outputs_free(&parent->outputs);
 	pools_free(&parent->pools);
-	for (size_t i = 0; i < parent->n_netns; i++)
-		netns_close(&parent->netns[i]);
-	free(parent->netns);
+	watch_free(&parent->watch);
 	notify_free(&parent->notify);
 	fd_close(&parent->signal_fd);
 	loop_free(&parent->loop);
@@ -520,6 +490,7 @@ parent_run(const struct conf *conf)
 		fatal(EXIT_MACHINE, "cannot allocate the parent's state");
 	parent->conf = conf;
 	parent->signal_fd = parent->loop.epoll_fd = parent->notify.manager = parent->notify.starter = -1;
+	watch_init(&parent->watch, conf, &parent->loop);
 	parent->workers.pools = &parent->pools;
 	parent->workers.program = parent->reporter.program = parent->reporter.chan.fd = parent->reporter.failure_fd = -1;
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]) && code == EXIT_OK && !parent->stopping; i++)

@@ -26,6 +26,7 @@
 
 #include "fdutil.h"
 #include "parent_caps.h"
+#include "parent_presence.h"
 
 #define FIRST_UNPRIVILEGED_PORT 1024
 #define KEEPALIVE_IDLE_S 300
@@ -91,7 +92,8 @@ tcp_socket(const struct conf_service *service, const struct addr *addr, bool dua
 	if (set_options(fd, service, addr->u.sa.sa_family == AF_INET6, dual) == -1)
 		return -1;
 	*step = "listen on";
-	if (bind_low_port(fd, addr) == -1 || listen(fd, service->backlog) == -1 || read_back(fd, &bound->addr) == -1)
+	/* bind() takes any address where there is none at all. */
+	if (bind_low_port(fd, addr) == -1 || presence_check(fd, addr) == -1 || listen(fd, service->backlog) == -1 || read_back(fd, &bound->addr) == -1)
 		return -1;
 	bound->fd = fd_take(&fd);
 	return 0;

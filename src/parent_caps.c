@@ -21,23 +21,27 @@
 
 #include "log.h"
 
-/* What serving needs, and for what. A capability that only a start needs (low ports, owners of unix sockets) is not kept. */
+/* What serving needs, and for what. A capability that only a start needs (owners of unix sockets) is not kept. */
 static const struct {
 	int cap;
 	bool rootless;			/* also in a user namespace that maps a single id */
+	bool optional;			/* kept only when caps_want() asked for it, and where we have it */
 	const char *what_for;
 } serving[] = {
-	{ CAP_SYS_ADMIN, true, "to enter network namespaces" },
-	{ CAP_SETPCAP, true, "to empty the bounding set of its children" },
-	{ CAP_SETUID, false, "to give its children another user" },
-	{ CAP_SETGID, false, "to give its children another group" },
-	{ CAP_KILL, false, "to end children that hang" },
+	{ CAP_SYS_ADMIN, true, false, "to enter network namespaces" },
+	{ CAP_SETPCAP, true, false, "to empty the bounding set of its children" },
+	{ CAP_SETUID, false, false, "to give its children another user" },
+	{ CAP_SETGID, false, false, "to give its children another group" },
+	{ CAP_KILL, false, false, "to end children that hang" },
+	{ CAP_NET_BIND_SERVICE, true, true, "to open ports below 1024 again in a public namespace that was made anew" },
+	{ CAP_SYS_PTRACE, true, true, "to look whether /proc/PID/ns/net still is the same namespace" },
 };
 #define N_SERVING (sizeof(serving) / sizeof(serving[0]))
 
 static struct {
 	bool loaded;			/* libcap-ng has read the sets of this process */
 	bool confined;
+	uint64_t wanted;		/* bits of optional ones */
 } caps;
 
 static void
@@ -84,7 +88,7 @@ caps_check(bool one_id)
 
 	load();
 	for (size_t i = 0; i < N_SERVING && used < sizeof(missing); i++) {
-		if ((one_id && !serving[i].rootless) || capng_have_capability(CAPNG_PERMITTED, (unsigned)serving[i].cap))
+		if ((one_id && !serving[i].rootless) || serving[i].optional || capng_have_capability(CAPNG_PERMITTED, (unsigned)serving[i].cap))
 			continue;
 		used += (size_t)snprintf(missing + used, sizeof(missing) - used, "%s%s (%s)", used > 0 ? ", " : "",
 		    name_of(serving[i].cap, name), serving[i].what_for);
@@ -95,14 +99,34 @@ caps_check(bool one_id)
 }
 
 void
+caps_want(int cap)
+{
+	caps.wanted |= 1ull << cap;
+}
+
+/* To be read before the sets are cleared. */
+static bool
+is_kept(size_t i, bool one_id)
+{
+	if (one_id && !serving[i].rootless)
+		return false;
+	return !serving[i].optional ||
+	    ((caps.wanted & 1ull << serving[i].cap) && capng_have_capability(CAPNG_PERMITTED, (unsigned)serving[i].cap));
+}
+
+void
 caps_confine(bool one_id)
 {
+	bool kept[N_SERVING];
+
 	if (!caps_check(one_id))
 		exit(EXIT_NAMESPACE);
+	for (size_t i = 0; i < N_SERVING; i++)
+		kept[i] = is_kept(i, one_id);
 	/* The bounding set is cut first and needs CAP_SETPCAP effective; capng_apply() keeps to that order. */
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (size_t i = 0; i < N_SERVING; i++) {
-		if (!one_id || serving[i].rootless)
+		if (kept[i])
 			(void)capng_update(CAPNG_ADD, CAPNG_PERMITTED | CAPNG_BOUNDING_SET, (unsigned)serving[i].cap);
 	}
 	if (capng_apply(CAPNG_SELECT_BOUNDS) != 0)

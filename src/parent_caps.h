@@ -11,6 +11,8 @@
 
 /* Before anything is acquired: are all capabilities there that serving needs? One line for each that is not. */
 bool caps_check(bool one_id);
+/* Serving will want this one of the optional ones (parent_caps.c). Call it before caps_confine(). */
+void caps_want(int cap);
 /* Lowers the effective set to nothing, cuts permitted and bounding to what serving needs. Fatal (exit 4) when that fails. */
 void caps_confine(bool one_id);
 /* Before caps_confine() the effective set is what we were started with and these do nothing that matters. */

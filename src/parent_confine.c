@@ -17,8 +17,8 @@
 #include "parent_caps.h"
 #include "sandbox.h"
 
-#define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
-#define CHECK(call, arg, mask, value) { #call, -1, { { (arg), (mask), (value) }, { -1, 0, 0 } } },
+#define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
+#define CHECK(call, arg, mask, value) { #call, -1, { { (arg), (mask), (value) }, { -1, 0, 0 }, { -1, 0, 0 } } },
 static const struct sandbox_rule rules[] = {
 #include "parent_syscalls.def"
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },

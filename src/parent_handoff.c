@@ -63,12 +63,12 @@ handoff_choose(struct pools *pools, unsigned pool)
 	uint64_t load[RANKS] = { 0, 0, 0 };
 	bool answers = false;
 
-	for (uint32_t i = p->first; i < p->first + p->n; i++) {
-		struct worker *worker = &pools->workers[i];
+	for (uint32_t i = 0; i < 2 * p->n; i++) {
+		struct worker *worker = pool_slot(pools, p, i);
 		enum rank rank;
 		uint64_t l;
 
-		if (worker->state != WORKER_SERVING || worker->ended)
+		if (worker->state != WORKER_SERVING || worker->ended || worker->retired)
 			continue;
 		rank = rank_of(worker);
 		answers |= rank != LATE;
@@ -168,17 +168,21 @@ move_batch(struct worker *worker)
 bool
 handoff_flush(struct pools *pools, unsigned pool)
 {
-	struct worker *first = &pools->workers[pools->list[pool].first], *end = first + pools->list[pool].n;
+	const struct pool *p = &pools->list[pool];
 	bool moved, settled;
 
 	do {
 		moved = false;
 		settled = true;
-		for (struct worker *worker = first; worker < end; worker++) {
+		for (uint32_t i = 0; i < 2 * p->n; i++) {
+			struct worker *worker = pool_slot(pools, p, i);
+
 			if (worker->n_batch > 0 && !worker->blocked)
 				send_batch(worker);
 		}
-		for (struct worker *worker = first; worker < end; worker++) {
+		for (uint32_t i = 0; i < 2 * p->n; i++) {
+			struct worker *worker = pool_slot(pools, p, i);
+
 			if (worker->n_batch > 0)
 				moved |= move_batch(worker);
 			settled &= worker->n_batch == 0 && !worker->blocked;
@@ -190,10 +194,10 @@ handoff_flush(struct pools *pools, unsigned pool)
 bool
 handoff_retry(struct pools *pools, unsigned pool)
 {
-	struct worker *first = &pools->workers[pools->list[pool].first];
+	const struct pool *p = &pools->list[pool];
 
-	for (struct worker *worker = first; worker < first + pools->list[pool].n; worker++)
-		worker->blocked = false;
+	for (uint32_t i = 0; i < 2 * p->n; i++)
+		pool_slot(pools, p, i)->blocked = false;
 	return handoff_flush(pools, pool);
 }
 

@@ -6,7 +6,7 @@
  * Theory of operation: a client is taken out of the backlog only when it has a place. Three things may be in the way: the pool has no worker
  * with room (a gate), the service is at its max-connections (a limit), this process has no descriptor left (starved). Then the listeners keep
  * their backlog, which the kernel holds for us. Each obstacle has a timer that looks again; a listener that reports a client meanwhile is
- * taken out of the poll, so waiting costs nothing.
+ * taken out of the poll, so waiting costs nothing. While the private namespace is missing nothing is worth waiting for: clients are reset at once.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -82,7 +82,7 @@ gate_check(struct listen_gate *gate, bool settled)
 	struct listen_set *set = gate->set;
 	bool was_shut = gate->shut;
 
-	gate->shut = handoff_choose(set->pools, gate->pool) == NULL;
+	gate->shut = !set->pools->list[gate->pool].missing && handoff_choose(set->pools, gate->pool) == NULL;
 	if (settled && !gate->shut) {
 		gate->wait = 0;
 		loop_timer_clear(set->loop, &gate->timer);
@@ -112,8 +112,8 @@ limit_room(const struct listen_set *set, unsigned service)
 
 	if (most == UINT32_MAX)
 		return UINT64_MAX;
-	for (uint32_t i = pool->first; i < pool->first + pool->n; i++)
-		load += worker_service_load(&set->pools->workers[i], service);
+	for (uint32_t i = 0; i < 2 * pool->n; i++)
+		load += worker_service_load(pool_slot(set->pools, pool, i), service);
 	return load < most ? most - load : 0;
 }
 
@@ -188,6 +188,29 @@ hand_over(struct listen_set *set, const struct listener *listener, struct worker
 	handoff_conn(worker, &conn, listener->service, fd);
 }
 
+static int
+accept_one(const struct listener *listener, struct addr *peer)
+{
+	peer->len = sizeof(peer->u);
+	return accept4(listener->bound.fd, &peer->u.sa, &peer->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/* There is nowhere to go: closing resets, since clients inherit SO_LINGER from the listener. */
+static void
+refuse_some(struct listen_set *set, struct listener *listener)
+{
+	struct addr peer;
+
+	for (uint64_t i = 0; i < ACCEPT_MOST; i++) {
+		FD_AUTO int fd = accept_one(listener, &peer);
+
+		if (fd != -1)
+			set->pools->list[listener->pool].refused++;
+		else if (!accept_failed(set, listener))
+			return;
+	}
+}
+
 /* Up to `most` clients, as long as there is a place for the next one. */
 static void
 accept_some(struct listen_set *set, struct listener *listener, uint64_t most)
@@ -202,8 +225,7 @@ accept_some(struct listen_set *set, struct listener *listener, uint64_t most)
 			pause_listener(set, listener);
 			return;
 		}
-		peer.len = sizeof(peer.u);
-		fd = accept4(listener->bound.fd, &peer.u.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept_one(listener, &peer);
 		if (fd == -1) {
 			if (accept_failed(set, listener))
 				continue;
@@ -257,6 +279,10 @@ listen_on_readable(void *owner, struct loop_ref ref, uint32_t events)
 		pause_listener(set, listener);
 		return;
 	}
+	if (set->pools->list[listener->pool].missing) {
+		refuse_some(set, listener);
+		return;
+	}
 	moderate(set);
 	room = limit_room(set, listener->service);
 	if (room == 0) {
@@ -303,7 +329,7 @@ listen_start(struct listen_set *set, struct loop *loop, uint8_t kind)
 	init_timers(set);
 	loop_on(loop, kind, listen_on_readable, set);
 	for (uint32_t i = 0; i < set->n; i++) {
-		if (loop_add(loop, set->list[i].bound.fd, EPOLLIN, ref_of(set, &set->list[i])) == -1)
+		if (set->list[i].bound.fd != -1 && loop_add(loop, set->list[i].bound.fd, EPOLLIN, ref_of(set, &set->list[i])) == -1)
 			return -1;
 	}
 	return 0;
@@ -319,15 +345,38 @@ close_sockets(struct listen_set *set)
 	}
 }
 
+/* What waits in its backlog, as far as there is room. */
+static void
+accept_rest(struct listen_set *set, struct listener *listener)
+{
+	uint64_t room = limit_room(set, listener->service);
+
+	if (listener->bound.fd != -1 && !set->pools->list[listener->pool].missing)
+		accept_some(set, listener, room < ACCEPT_MOST ? room : ACCEPT_MOST);
+}
+
+int
+listen_replace(struct listen_set *set, struct listener *listener, const struct bound *bound)
+{
+	accept_rest(set, listener);
+	if (listener->bound.fd != -1)
+		(void)loop_remove(set->loop, listener->bound.fd);
+	fd_close(&listener->bound.fd);
+	listener->bound = *bound;
+	listener->paused = false;
+	if (loop_add(set->loop, bound->fd, EPOLLIN, ref_of(set, listener)) == -1) {
+		fd_close(&listener->bound.fd);
+		return -1;
+	}
+	listener->wanted = false;
+	return 0;
+}
+
 void
 listen_stop(struct listen_set *set)
 {
-	for (uint32_t i = 0; i < set->n; i++) {
-		uint64_t room = limit_room(set, set->list[i].service);
-
-		if (set->list[i].bound.fd != -1)
-			accept_some(set, &set->list[i], room < ACCEPT_MOST ? room : ACCEPT_MOST);
-	}
+	for (uint32_t i = 0; i < set->n; i++)
+		accept_rest(set, &set->list[i]);
 	close_sockets(set);
 	listen_after_turn(set);
 	loop_timer_clear(set->loop, &set->limit_timer);

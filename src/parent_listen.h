@@ -18,6 +18,7 @@ struct listener {
 	unsigned service, pool;
 	uint16_t port_offset;
 	bool paused;			/* is in the epoll set without interest */
+	bool wanted;			/* is to be opened (anew) in the namespace that its name means now */
 };
 
 /* Why the listeners of a pool are paused: no worker has room, or something waits that nobody takes. Asked again by timer, 1 ms to 100 ms. */
@@ -65,6 +66,11 @@ int listen_start(struct listen_set *set, struct loop *loop, uint8_t kind);
 void listen_after_turn(struct listen_set *set);
 /* Workers came or went: listeners that are paused for want of one are looked at again. */
 void listen_recheck(struct listen_set *set);
+/*
+ * Takes what waits in the backlog of the old socket, closes it, and polls the new one in its place, which is taken. 0, or -1 with errno: then
+ * the listener is closed and still wanted.
+ */
+int listen_replace(struct listen_set *set, struct listener *listener, const struct bound *bound);
 /* Takes what already waits in the backlogs, then closes all sockets and removes unix paths. */
 void listen_stop(struct listen_set *set);
 /* The same without accepting, and frees. */

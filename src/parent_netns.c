@@ -27,6 +27,8 @@
 #include "log.h"
 #include "parent_caps.h"
 
+#define COME_BACK_TRIES 100
+
 static bool
 has_dotdot(const char *path)
 {
@@ -98,37 +100,69 @@ open_advice(const char *name, const char *path, int error, char *buf, size_t siz
 	return buf;
 }
 
+/* f_type is signed on some machines, the magic number is not. */
+static bool
+is_nsfs(const struct statfs *fs)
+{
+	return (unsigned long)fs->f_type == NSFS_MAGIC;
+}
+
+/* `ip netns add` makes a file of mode 0, which a root without capabilities may not open, before it mounts the namespace over it. */
+static bool
+is_half_made(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && !is_nsfs(&fs) && strncmp(path, "/proc/", 6) != 0;
+}
+
 int
-netns_open(struct netns *ns, const char *name, const char *path, const char *where)
+netns_find(struct netns *ns, const char *name, const char *path)
 {
 	FD_AUTO int fd = open_path(path);
-	char advice[320];
 	struct statfs fs;
 	struct stat st;
+	int kind;
 
 	*ns = (struct netns){ .name = name, .path = path, .fd = -1 };
-	if (fd == -1) {
-		int saved = errno;
-
-		open_advice(name, path, saved, advice, sizeof(advice));
-		log_errx("%scannot open network namespace '%s' (%s): %s%s", where, name, path, strerror(saved), advice);
-		errno = saved;
+	if (fd == -1 && errno == EACCES)
+		errno = is_half_made(path) ? EINVAL : EACCES;
+	if (fd == -1 || fstatfs(fd, &fs) == -1 || fstat(fd, &st) == -1)
 		return -1;
-	}
-	if (fstatfs(fd, &fs) == -1 || fstat(fd, &st) == -1) {
-		log_err("%scannot examine network namespace '%s' (%s)", where, name, path);
-		return -1;
-	}
-	/* f_type is signed on some machines, the magic number is not. */
-	if ((unsigned long)fs.f_type != NSFS_MAGIC || ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
-		log_errx("%s'%s' (%s) is not a network namespace", where, name, path);
-		errno = EINVAL;
+	kind = is_nsfs(&fs) ? ioctl(fd, NS_GET_NSTYPE) : 0;
+	if (kind != CLONE_NEWNET) {
+		/* A failure of the call tells nothing, another kind of namespace does. */
+		errno = kind == -1 ? errno : EINVAL;
 		return -1;
 	}
 	ns->dev = st.st_dev;
 	ns->ino = st.st_ino;
 	ns->fd = fd_take(&fd);
 	return 0;
+}
+
+bool
+netns_is_missing(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == ESRCH || error == EINVAL;
+}
+
+int
+netns_open(struct netns *ns, const char *name, const char *path, const char *where)
+{
+	char advice[320];
+	int saved;
+
+	if (netns_find(ns, name, path) == 0)
+		return 0;
+	saved = errno;
+	if (saved == EINVAL)
+		log_errx("%s'%s' (%s) is not a network namespace", where, name, path);
+	else
+		log_errx("%scannot open network namespace '%s' (%s): %s%s", where, name, path, strerror(saved),
+		    open_advice(name, path, saved, advice, sizeof(advice)));
+	errno = saved;
+	return -1;
 }
 
 void
@@ -157,7 +191,7 @@ move_to(const struct netns *ns)
 int
 netns_run(const struct netns *ns, const struct netns *home, int (*fn)(void *arg), void *arg)
 {
-	int result, saved;
+	int result, saved, failures = 0;
 
 	if (ns->dev == home->dev && ns->ino == home->ino)
 		return fn(arg);
@@ -165,8 +199,10 @@ netns_run(const struct netns *ns, const struct netns *home, int (*fn)(void *arg)
 		return -1;
 	result = fn(arg);
 	saved = errno;
-	/* Whatever came next would happen in the wrong namespace. */
-	if (move_to(home) == -1)
+	/* Whatever came next would happen in the wrong namespace; but a want of memory may go by. */
+	while (move_to(home) == -1 && ++failures < COME_BACK_TRIES)
+		continue;
+	if (failures == COME_BACK_TRIES)
 		fatal(EXIT_NAMESPACE, "cannot come back from network namespace '%s'", ns->name);
 	errno = saved;
 	return result;

@@ -29,6 +29,12 @@ char *netns_path(const char *name);
  * `where` ("" or "FILE:LINE: ") comes first.
  */
 int netns_open(struct netns *ns, const char *name, const char *path, const char *where);
+/*
+ * The same without a word. errno EINVAL: the path is something else, which a name is for a moment while `ip netns add` makes it.
+ */
+int netns_find(struct netns *ns, const char *name, const char *path);
+/* Does the errno of netns_find() say that there is no such namespace (now)? Anything else tells nothing about it. */
+bool netns_is_missing(int error);
 void netns_close(struct netns *ns);
 /*
  * For a process that never comes back (between fork and exec, or a resolver child): no allocation, no log. 0 or -1 with errno.

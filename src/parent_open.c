@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Opening all listeners at start.
+ * Opening listeners, at start or again.
  * Runs in: parent
  */
 #ifdef HAVE_CONFIG_H
@@ -22,6 +22,8 @@ struct open_job {
 	const struct conf_service *service;
 	struct route *route;
 	uint32_t first;			/* listener of its first port */
+	struct bound bound;		/* out, of open_again() */
+	bool again;
 	/* out, of the port that failed */
 	bool entered;
 	uint16_t port;
@@ -79,8 +81,9 @@ say_failure(const struct open_job *job, const struct netns *netns)
 		(void)snprintf(hint, sizeof(hint), "; %s", job->hint);
 	else
 		say_hint(hint, sizeof(hint), err, netns, job->port);
-	log_errx("%sservice %s: cannot %s %s: %s%s", route_where(job->service, where), job->service->name,
-	    job->entered ? job->step : "enter the network namespace of", route_format(netns->name, &addr, at), strerror(err), hint);
+	log_at(job->again ? LOG_L_WARNING : LOG_L_ERR, "%sservice %s: cannot %s %s%s: %s%s", route_where(job->service, where), job->service->name,
+	    job->entered ? job->step : "enter the network namespace of", route_format(netns->name, &addr, at),
+	    job->again ? " (this is tried until it works)" : "", strerror(err), hint);
 }
 
 static enum exit_code
@@ -138,11 +141,11 @@ set_limit(struct listen_limit *limit, const struct conf_service *service, const 
 }
 
 static void
-add_listeners(struct listen_set *set, const struct route *route)
+add_listeners(struct listen_set *set, const struct route *route, bool wanted)
 {
 	for (uint16_t i = 0; i < route->n_ports; i++) {
 		set->list[set->n++] = (struct listener){ .bound = { .fd = -1 }, .route = route->msg.index, .service = route->service,
-			.pool = route->pool, .port_offset = i };
+			.pool = route->pool, .port_offset = i, .wanted = wanted };
 	}
 }
 
@@ -160,7 +163,9 @@ open_listeners(struct listen_set *set, const struct conf *conf, struct routes *r
 		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = set->n,
 			.port = route->first_port, .step = "listen on" };
 
-		add_listeners(set, route);
+		add_listeners(set, route, netns[route->listen->netns].fd == -1);
+		if (netns[route->listen->netns].fd == -1)
+			continue;
 		code = open_route(&job, &netns[route->listen->netns], &netns[0]);
 		if (first_code == EXIT_OK)
 			first_code = code;
@@ -168,14 +173,85 @@ open_listeners(struct listen_set *set, const struct conf *conf, struct routes *r
 	return first_code;
 }
 
+static void
+announce(const struct listen_set *set, const struct routes *routes, const struct listener *listener)
+{
+	char at[ROUTE_TEXT_MAX];
+
+	log_notice("service %s: listening on %s", set->conf->services[listener->service].name,
+	    route_format(routes->list[listener->route].names.public_netns, &listener->bound.addr, at));
+}
+
+uint32_t
+open_want(struct listen_set *set, const struct routes *routes, unsigned of)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < set->n; i++) {
+		const struct conf_endpoint *listen = routes->list[set->list[i].route].listen;
+
+		if (listen->netns == of && listen->addr.u.sa.sa_family != AF_UNIX)
+			set->list[i].wanted = true;
+		n += listen->netns == of && set->list[i].wanted;
+	}
+	return n;
+}
+
+/* In the listener's namespace. */
+static int
+open_again(void *arg)
+{
+	struct open_job *job = arg;
+
+	job->entered = true;
+	return bind_tcp(job->service, job->route->listen, job->port, &job->bound, &job->step);
+}
+
+/* The port that the kernel chose once is known by now, and kept. */
+static uint16_t
+port_again(const struct listener *listener, const struct route *route)
+{
+	uint16_t had = listener->bound.addr.len > 0 ? addr_port(&listener->bound.addr) : 0;
+
+	return had != 0 ? had : (uint16_t)(route->first_port + listener->port_offset);
+}
+
+uint32_t
+open_wanted(struct listen_set *set, struct routes *routes, unsigned of, const struct netns *netns, const struct netns *home, bool say)
+{
+	uint32_t n = 0;
+	bool first;
+
+	for (uint32_t i = 0; i < set->n; i++) {
+		struct listener *listener = &set->list[i];
+		struct route *route = &routes->list[listener->route];
+		struct open_job job = { .set = set, .service = &set->conf->services[listener->service], .route = route, .again = true,
+			.step = "listen on" };
+
+		if (!listener->wanted || route->listen->netns != of)
+			continue;
+		job.port = port_again(listener, route);
+		first = listener->bound.fd == -1;
+		if (netns_run(netns, home, open_again, &job) == 0 && listen_replace(set, listener, &job.bound) == 0) {
+			if (listener->port_offset == 0)
+				addr_to_wire(&listener->bound.addr, &route->names.listener);
+			if (first)
+				announce(set, routes, listener);
+			continue;
+		}
+		if (say)
+			say_failure(&job, netns);
+		say = false;
+		n++;
+	}
+	return n;
+}
+
 void
 open_announce(const struct listen_set *set, const struct routes *routes)
 {
 	for (uint32_t i = 0; i < set->n; i++) {
-		const struct listener *listener = &set->list[i];
-		char at[ROUTE_TEXT_MAX];
-
-		log_notice("service %s: listening on %s", set->conf->services[listener->service].name,
-		    route_format(routes->list[listener->route].names.public_netns, &listener->bound.addr, at));
+		if (set->list[i].bound.fd != -1)
+			announce(set, routes, &set->list[i]);
 	}
 }

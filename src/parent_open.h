@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Opening all listeners at start, each in its namespace, and saying what went wrong or where they listen.
+ * Opening listeners, each in its namespace: all at start, or again in one that was made anew; saying what went wrong or where they listen.
  * Runs in: parent
  */
 #ifndef PARENT_OPEN_H
@@ -11,10 +11,18 @@
 #include "parent_route.h"
 
 /*
- * Opens every listener of the routes, in the namespaces netns[] (conf's); fills in names.listener of the routes. Says everything that fails.
+ * Opens every listener of the routes, in the namespaces netns[] (conf's), but for those that are awaited, whose listeners are `wanted` then;
+ * fills in names.listener of the routes. Says everything that fails.
  * EXIT_OK or the exit code of the first error; then listen_close() is the caller's as well.
  */
 enum exit_code open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns);
+/* Marks the listeners of conf's namespace number `of`: it is another one now. Returns how many. */
+uint32_t open_want(struct listen_set *set, const struct routes *routes, unsigned of);
+/*
+ * Opens the wanted listeners of that namespace, with the port that they had, and replaces the old ones, which hold as long as the new ones cannot be
+ * opened. Says the first failure, and only that, when `say`. Returns how many are still wanted.
+ */
+uint32_t open_wanted(struct listen_set *set, struct routes *routes, unsigned of, const struct netns *netns, const struct netns *home, bool say);
 /* One line for each listener: where it really listens. */
 void open_announce(const struct listen_set *set, const struct routes *routes);
 

@@ -11,8 +11,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "child_fds.h"
+#include "fdutil.h"
 #include "log.h"
 
 /* Descriptors of a worker that are no connections: pipes, those of a message just received, channels, epoll, a ring, /dev/null. */
@@ -23,6 +25,8 @@
 #define WORKER_LEAST_MOST 4096u
 /* Less is no proxy. */
 #define WORKER_LEAST 16u
+/* Dead workers kept for a reporter that does not serve, beside one for each slot; only workers that keep dying meanwhile need these. */
+#define DEAD_MORE 16u
 
 static uint32_t
 conns_for(size_t files, unsigned workers)
@@ -35,16 +39,16 @@ conns_for(size_t files, unsigned workers)
 	return fit < most ? (uint32_t)fit : most;
 }
 
-/* The pool of the namespace, whatever it is called; a new one when there is none yet. */
+/* The pool of conf's namespace number `of`; a new one when there is none yet. */
 static unsigned
-pool_of(struct pools *pools, const struct netns *netns)
+pool_of(struct pools *pools, const struct netns *netns, unsigned of)
 {
 	for (unsigned i = 0; i < pools->n; i++) {
-		if (pools->list[i].netns.dev == netns->dev && pools->list[i].netns.ino == netns->ino)
+		if (pools->list[i].of_netns == of)
 			return i;
 	}
-	pools->list[pools->n] = (struct pool){ .netns = *netns, .name = netns->name[0] != '\0' ? netns->name : "here",
-		.first = pools->n * pools->conf->workers, .n = pools->conf->workers };
+	pools->list[pools->n] = (struct pool){ .netns = netns[of], .of_netns = of, .name = netns[of].name[0] != '\0' ? netns[of].name : "here",
+		.first = pools->n * pools->conf->workers, .n = pools->conf->workers, .missing = netns[of].fd == -1 };
 	return pools->n++;
 }
 
@@ -52,15 +56,17 @@ static int
 make_slots(struct pools *pools)
 {
 	pools->n_workers = pools->n * pools->conf->workers;
-	pools->workers = calloc(pools->n_workers, sizeof(*pools->workers));
-	if (pools->workers == NULL)
+	pools->n_slots = 2 * pools->n_workers;
+	pools->workers = calloc(pools->n_slots, sizeof(*pools->workers));
+	pools->dead = calloc(pools->n_slots + DEAD_MORE, sizeof(*pools->dead));
+	if (pools->workers == NULL || pools->dead == NULL)
 		return -1;
-	for (uint32_t i = 0; i < pools->n_workers; i++) {
+	for (uint32_t i = 0; i < pools->n_slots; i++) {
 		struct worker *worker = &pools->workers[i];
 
 		worker->pools = pools;
 		worker->index = i;
-		worker->pool = i / pools->conf->workers;
+		worker->pool = i % pools->n_workers / pools->conf->workers;
 		worker->failure_fd = worker->report_fd = worker->board_fd = worker->chan.fd = -1;
 		worker->sent_by_service = calloc(pools->conf->n_services, sizeof(*worker->sent_by_service));
 		if (worker->sent_by_service == NULL)
@@ -81,7 +87,7 @@ pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, cons
 	pools->of_service = calloc(conf->n_services, sizeof(*pools->of_service));
 	if (pools->list != NULL && pools->of_service != NULL) {
 		for (size_t i = 0; i < conf->n_services; i++)
-			pools->of_service[i] = pool_of(pools, &netns[conf->services[i].connect.netns]);
+			pools->of_service[i] = pool_of(pools, netns, conf->services[i].connect.netns);
 		if (make_slots(pools) == 0)
 			return 0;
 	}
@@ -92,8 +98,10 @@ pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, cons
 void
 pools_free(struct pools *pools)
 {
-	for (uint32_t i = 0; pools->workers != NULL && i < pools->n_workers; i++)
+	for (uint32_t i = 0; pools->workers != NULL && i < pools->n_slots; i++)
 		free(pools->workers[i].sent_by_service);
+	pools_forget_dead(pools, pools->n_dead);
+	free(pools->dead);
 	free(pools->workers);
 	free(pools->list);
 	free(pools->of_service);
@@ -114,9 +122,51 @@ pools_count(const struct pools *pools, enum worker_state state)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < pools->n_workers; i++)
+	for (uint32_t i = 0; i < pools->n_slots; i++)
 		n += pools->workers[i].state == state && !pools->workers[i].ended;
 	return n;
+}
+
+uint32_t
+pools_wanted(const struct pools *pools)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < pools->n; i++)
+		n += pools->list[i].netns.fd != -1 ? pools->list[i].n : 0;
+	return n;
+}
+
+void
+pools_forget_dead(struct pools *pools, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		fd_close(&pools->dead[i].report_fd);
+		fd_close(&pools->dead[i].board_fd);
+	}
+	if (n > 0)
+		memmove(pools->dead, pools->dead + n, sizeof(*pools->dead) * (pools->n_dead - n));
+	pools->n_dead -= n;
+}
+
+void
+pools_keep_dead(struct worker *worker)
+{
+	struct pools *pools = worker->pools;
+	struct dead_worker *dead;
+
+	if (worker->pid <= 0)
+		return;
+	if (pools->n_dead == pools->n_slots + DEAD_MORE) {
+		log_warnx("worker %u died a while ago and there still is no reporter: connections that it lost will have no access line",
+		    pools->dead[0].msg.index);
+		pools_forget_dead(pools, 1);
+	}
+	dead = &pools->dead[pools->n_dead++];
+	*dead = (struct dead_worker){ .msg = { .index = worker->index, .max_conns = worker->board.max_conns, .n_services = worker->board.n_services,
+		.pid = (uint32_t)worker->pid }, .report_fd = fd_take(&worker->report_fd), .board_fd = fd_take(&worker->board_fd),
+		.announced = worker->announced == worker->generation };
+	worker->announced = 0;
 }
 
 uint64_t
@@ -124,7 +174,7 @@ pools_load(const struct pools *pools)
 {
 	uint64_t load = 0;
 
-	for (uint32_t i = 0; i < pools->n_workers; i++)
+	for (uint32_t i = 0; i < pools->n_slots; i++)
 		load += worker_load(&pools->workers[i]);
 	return load;
 }

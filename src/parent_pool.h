@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Pools of workers: one for each private namespace. Only the data, and what can be read off it.
+ * Pools of workers: one for each name of a private namespace. Only the data, and what can be read off it.
  * Runs in: parent
+ *
+ * Theory of operation: a pool has twice as many slots as workers. Its generation, which counts how often its namespace was made anew, tells by
+ * its lowest bit which half is in use; in the other half are the workers of the namespace before, retired, until their last connection ends. The
+ * first halves of all pools have the numbers 0 to n_workers - 1, the second ones follow.
  */
 #ifndef PARENT_POOL_H
 #define PARENT_POOL_H
@@ -57,15 +61,29 @@ struct worker {
 	uint64_t ping_at;		/* loop time of the ping that is not answered yet; 0: none */
 	uint64_t ping_number;
 	bool ping_sent;
+	bool retired;			/* of the namespace before: gets no clients, is not replaced, is told to stop */
+	uint64_t retire_until;		/* loop time when its last connections are cut */
 	bool late;			/* has not answered for a while: gets no clients while another one serves */
 	bool ended;			/* SIGKILL is on its way: nothing more is wanted of it */
 	bool said;			/* and why, so that its death needs no line of its own */
 };
 
 struct pool {
-	struct netns netns;		/* a copy: the descriptor is its pinner's */
+	struct netns netns;		/* a copy: the descriptor is its pinner's; -1: there is none yet, and there are no workers */
+	unsigned of_netns;		/* index into conf.netns */
 	const char *name;		/* for people: "private", or "here" */
-	uint32_t first, n;		/* slots */
+	uint32_t first, n;		/* slots of the first half */
+	uint32_t generation;
+	bool missing;			/* the namespace is: its clients are reset */
+	bool switching;			/* no worker of this generation has served yet */
+	uint64_t refused;		/* clients that were reset since it is missing */
+};
+
+/* A worker that died before the reporter was told: its records must not be lost. The descriptors are owned. */
+struct dead_worker {
+	struct msg_worker msg;
+	int report_fd, board_fd;
+	bool announced;			/* the reporter knows it, but not its end */
 };
 
 struct pools {
@@ -73,20 +91,38 @@ struct pools {
 	struct loop *loop;
 	struct pool *list;
 	unsigned n;
-	struct worker *workers;
-	uint32_t n_workers;
+	struct worker *workers;		/* [2 * n_workers] */
+	uint32_t n_workers, n_slots;
+	struct dead_worker *dead;	/* [n_slots + 16] */
+	uint32_t n_dead;
 	unsigned *of_service;		/* [n_services] */
 	uint32_t max_conns;		/* of each worker */
 	bool changed;			/* a worker came or went: the reporter and the listeners must be looked at */
 };
 
 /*
- * Pools for the services of conf; netns[] are conf's, pinned; equal namespaces share a pool whatever they are called. `files` is the limit of
- * descriptors of one process. 0, or -1 after a line.
+ * Pools for the services of conf; netns[] are conf's, pinned. Two names of one namespace have a pool each, since one of them may come to mean
+ * another. `files` is the limit of descriptors of one process. 0, or -1 after a line.
  */
 int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files);
 /* Every worker must be dead. */
 void pools_free(struct pools *pools);
+
+/* Slot i of both halves of a pool, 0 to 2 * n - 1. */
+static inline struct worker *
+pool_slot(const struct pools *pools, const struct pool *pool, uint32_t i)
+{
+	return &pools->workers[i < pool->n ? pool->first + i : pools->n_workers + pool->first + i - pool->n];
+}
+
+/* Is its slot in the half that its pool uses now? */
+static inline bool
+worker_is_current(const struct worker *worker)
+{
+	const struct pools *pools = worker->pools;
+
+	return (worker->index >= pools->n_workers) == (pools->list[worker->pool].generation & 1);
+}
 
 /* Clients that the worker holds or will hold. What the scoreboard says is clamped: a lie costs a bad choice. */
 static inline uint64_t
@@ -110,6 +146,12 @@ worker_untaken(const struct worker *worker)
 uint64_t worker_service_load(const struct worker *worker, unsigned service);
 /* Workers in the state, over all pools; not those that are being killed. */
 uint32_t pools_count(const struct pools *pools, enum worker_state state);
+/* Workers that there should be: all but those of namespaces that are awaited. */
+uint32_t pools_wanted(const struct pools *pools);
+/* The slot's worker has died: what the reporter has to know of it is kept for it. Takes report_fd and board_fd. */
+void pools_keep_dead(struct worker *worker);
+/* The reporter knows about the first `n` of them. */
+void pools_forget_dead(struct pools *pools, uint32_t n);
 /* Connections that live in all workers. */
 uint64_t pools_load(const struct pools *pools);
 /* "worker 3 [private] (process 4711)" */

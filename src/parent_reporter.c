@@ -51,7 +51,7 @@ send_settings(struct reporter *reporter)
 {
 	const struct conf *conf = reporter->conf;
 	struct msg_settings msg = { .access_format = (uint32_t)conf->access_format, .log_level = (uint32_t)log_level(),
-		.flags = conf->one_id ? SETTINGS_ONE_ID : 0, .n_routes = reporter->routes->n, .max_workers = reporter->pools->n_workers };
+		.flags = conf->one_id ? SETTINGS_ONE_ID : 0, .n_routes = reporter->routes->n, .max_workers = reporter->pools->n_slots };
 
 	if (reporter->settings_sent)
 		return 0;
@@ -72,34 +72,47 @@ send_names(struct reporter *reporter)
 	return 0;
 }
 
+/* Those that live. Their predecessors are out of the way: send_dead() comes first. */
 static int
 send_worker(struct reporter *reporter, struct worker *worker)
 {
-	struct msg_gone gone = { .index = worker->index };
 	struct msg_worker msg = { .index = worker->index, .max_conns = worker->board.max_conns, .n_services = worker->board.n_services,
 		.pid = (uint32_t)worker->pid };
 	int fds[2] = { worker->report_fd, worker->board_fd };
-	uint32_t now = worker->state == WORKER_DEAD ? 0 : worker->generation;
 
-	if (worker->announced == now)
+	if (worker->state == WORKER_DEAD || worker->announced == worker->generation)
 		return 0;
-	if (worker->announced != 0) {
-		if (chan_send(&reporter->chan, MSG_GONE, &gone, 1, NULL, 0) == -1)
-			return -1;
-		worker->announced = 0;
-	}
-	if (now != 0 && chan_send(&reporter->chan, MSG_WORKER, &msg, 1, fds, 2) == -1)
+	if (chan_send(&reporter->chan, MSG_WORKER, &msg, 1, fds, 2) == -1)
 		return -1;
-	worker->announced = now;
+	worker->announced = worker->generation;
 	return 0;
 }
 
 static int
 send_workers(struct reporter *reporter)
 {
-	for (uint32_t i = 0; i < reporter->pools->n_workers; i++) {
+	for (uint32_t i = 0; i < reporter->pools->n_slots; i++) {
 		if (send_worker(reporter, &reporter->pools->workers[i]) == -1)
 			return -1;
+	}
+	return 0;
+}
+
+/* In the order of their deaths. One that no reporter has heard of is introduced first: what it left is read like that of any other. */
+static int
+send_dead(struct reporter *reporter)
+{
+	while (reporter->pools->n_dead > 0) {
+		struct dead_worker *dead = &reporter->pools->dead[0];
+		struct msg_gone gone = { .index = dead->msg.index };
+		int fds[2] = { dead->report_fd, dead->board_fd };
+
+		if (!dead->announced && chan_send(&reporter->chan, MSG_WORKER, &dead->msg, 1, fds, 2) == -1)
+			return -1;
+		dead->announced = true;
+		if (chan_send(&reporter->chan, MSG_GONE, &gone, 1, NULL, 0) == -1)
+			return -1;
+		pools_forget_dead(reporter->pools, 1);
 	}
 	return 0;
 }
@@ -118,9 +131,11 @@ reporter_sync(struct reporter *reporter)
 	if (r == 0)
 		r = send_names(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = send_dead(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_workers(reporter);
-	/* Whatever else fails, its end will be told by SIGCHLD. */
-	full = r == -1 && (errno == EAGAIN || errno == ETOOMANYREFS);
+	/* Full, or the kernel was short of memory: again when it takes something. After EPIPE its end will be told by SIGCHLD. */
+	full = r == -1 && errno != EPIPE;
 	if (full != reporter->wants_out)
 		(void)loop_modify(reporter->loop, reporter->chan.fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN, ref_of(reporter));
 	reporter->wants_out = full;
@@ -195,8 +210,10 @@ forget_told(struct reporter *reporter)
 	reporter->names_sent = 0;
 	reporter->wants_out = false;
 	outputs_unsent(reporter->outputs);
-	for (uint32_t i = 0; i < reporter->pools->n_workers; i++)
+	for (uint32_t i = 0; i < reporter->pools->n_slots; i++)
 		reporter->pools->workers[i].announced = 0;
+	for (uint32_t i = 0; i < reporter->pools->n_dead; i++)
+		reporter->pools->dead[i].announced = false;
 }
 
 int
@@ -244,6 +261,7 @@ reporter_on_exit(struct reporter *reporter, pid_t pid, int status)
 	reporter->pid = 0;
 	fd_close(&reporter->failure_fd);
 	chan_close(&reporter->chan);
+	forget_told(reporter);
 	if (was == REPORTER_CLOSING)
 		return true;
 	reporter->failed = verdict.code;

@@ -6,6 +6,9 @@
  * Theory of operation: a slot goes DEAD -> STARTING (forked; set-up messages on their way) -> SERVING (READY came) -> STOPPING (told to finish)
  * -> DEAD (SIGCHLD). Only SIGCHLD leads back to DEAD, whatever went wrong before: a worker that hangs, talks nonsense or closes its channel is
  * killed, and the rest follows from its death. Nothing here waits.
+ *
+ * When a pool's namespace was made anew, the workers of its half are retired: told to stop, and killed when they are still there after their time.
+ * The other half is started; a slot of it that still has a worker, of two namespaces ago, is emptied first.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -20,6 +23,7 @@
 #include "child_fds.h"
 #include "fdutil.h"
 #include "log.h"
+#include "parent_feed.h"
 #include "parent_handoff.h"
 
 #ifndef LIBEXECDIR
@@ -34,7 +38,10 @@
 #define WATCH_EVERY (1 * NS_PER_S)
 #define LATE_AFTER (3 * NS_PER_S)
 #define LOST_AFTER (10 * NS_PER_S)
-#define ROUTES_AT_ONCE 16
+/* How soon a worker of the namespace before is told again to stop, when it could not be told. */
+#define RETIRE_RETRY (10 * NS_PER_MS)
+/* After its own deadline. */
+#define RETIRE_GRACE (2 * NS_PER_S)
 
 static struct loop_ref
 ref_of(const struct workers *workers, const struct worker *worker)
@@ -42,79 +49,11 @@ ref_of(const struct workers *workers, const struct worker *worker)
 	return (struct loop_ref){ .index = worker->index, .generation = worker->generation & LOOP_GENERATION_MASK, .kind = workers->kind };
 }
 
-/* ---- set-up ------------------------------------------------------------------------------------------------------------------------- */
-
-static int
-send_hello(const struct workers *workers, struct worker *worker)
-{
-	const struct routes *routes = workers->routes;
-	struct msg_hello hello = { .index = worker->index, .n_services = (uint32_t)workers->conf->n_services,
-		.max_conns = workers->pools->max_conns, .n_pipes = WORKER_PIPES, .log_level = (uint32_t)log_level(),
-		.flags = workers->conf->one_id ? HELLO_ONE_ID : 0 };
-
-	for (uint32_t i = 0; i < routes->n; i++) {
-		if (routes->list[i].pool == worker->pool) {
-			hello.n_routes++;
-			hello.n_dirs += routes->list[i].dir != -1;
-		}
-	}
-	return chan_send(&worker->chan, MSG_HELLO, &hello, 1, NULL, 0);
-}
-
-/* The routes of its pool from number `first` on that fit one message; *next is where to go on. */
-static int
-send_routes(const struct workers *workers, struct worker *worker, uint32_t first, uint32_t *next)
-{
-	const struct routes *routes = workers->routes;
-	struct msg_route items[ROUTES_AT_ONCE];
-	unsigned n = 0;
-
-	for (*next = first; *next < routes->n && n < ROUTES_AT_ONCE; (*next)++) {
-		if (routes->list[*next].pool == worker->pool)
-			items[n++] = routes->list[*next].msg;
-	}
-	return n > 0 ? chan_send(&worker->chan, MSG_ROUTE, items, n, NULL, 0) : 0;
-}
-
-static int
-send_dir(const struct workers *workers, struct worker *worker, uint32_t i)
-{
-	const struct route *route = &workers->routes->list[i];
-	struct msg_dir dir = { .route = route->msg.index };
-
-	return route->pool == worker->pool && route->dir != -1 ? chan_send(&worker->chan, MSG_DIR, &dir, 1, &route->dir, 1) : 0;
-}
-
-/* HELLO is number 0, then each route counts one, then each route counts one again for its directory. */
-static int
-feed(const struct workers *workers, struct worker *worker)
-{
-	uint32_t n = workers->routes->n;
-
-	while (worker->fed < 1 + 2 * n) {
-		uint32_t next = worker->fed + 1, after;
-		int r;
-
-		if (worker->fed == 0) {
-			r = send_hello(workers, worker);
-		} else if (worker->fed < 1 + n) {
-			r = send_routes(workers, worker, worker->fed - 1, &after);
-			next = 1 + after;
-		} else {
-			r = send_dir(workers, worker, worker->fed - 1 - n);
-		}
-		if (r == -1)
-			return -1;
-		worker->fed = next;
-	}
-	return 0;
-}
-
 static void
 feed_more(const struct workers *workers, struct worker *worker)
 {
-	int r = feed(workers, worker);
-	bool full = r == -1 && (errno == EAGAIN || errno == ETOOMANYREFS);
+	int r = feed_worker(worker, workers->routes);
+	bool full = r == -1 && errno != EPIPE;	/* or the kernel was short of memory: either way, again when it takes something */
 
 	(void)loop_modify(workers->loop, worker->chan.fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN, ref_of(workers, worker));
 }
@@ -195,7 +134,7 @@ on_event(void *owner, struct loop_ref ref, uint32_t events)
 	char name[128];
 	bool bad;
 
-	if (ref.index >= workers->pools->n_workers || ref.generation != (worker->generation & LOOP_GENERATION_MASK) || worker->chan.fd == -1)
+	if (ref.index >= workers->pools->n_slots || ref.generation != (worker->generation & LOOP_GENERATION_MASK) || worker->chan.fd == -1)
 		return;
 	if (events & EPOLLOUT)
 		feed_more(workers, worker);
@@ -216,6 +155,7 @@ on_event(void *owner, struct loop_ref ref, uint32_t events)
 static void
 release(struct worker *worker)
 {
+	pools_keep_dead(worker);
 	chan_close(&worker->chan);
 	fd_close(&worker->failure_fd);
 	fd_close(&worker->report_fd);
@@ -225,7 +165,7 @@ release(struct worker *worker)
 	worker->pid = 0;
 	worker->sent = 0;
 	memset(worker->sent_by_service, 0, sizeof(*worker->sent_by_service) * worker->pools->conf->n_services);
-	worker->blocked = worker->late = worker->ended = worker->said = false;
+	worker->blocked = worker->late = worker->ended = worker->said = worker->retired = false;
 	worker->ping_at = 0;
 	worker->taken_seen = worker->taken_at = 0;
 	worker->fed = 0;
@@ -266,9 +206,11 @@ fork_worker(struct workers *workers, struct worker *worker, const struct child_e
 	const struct conf *conf = workers->conf;
 	const struct netns *netns = &workers->pools->list[worker->pool].netns;
 	bool one_each = conf->worker_uid_first <= conf->worker_uid_last;
+	/* Both halves of a pool have the same users: a worker that is retired has its successor's. */
+	uid_t own = conf->worker_uid_first + worker->index % workers->pools->n_workers;
 	char title[300];
 	struct child_plan plan = { .title = title, .program = workers->program, .netns = netns->fd, .fds = { child->chan, child->report, child->board },
-		.n_fds = 3, .n_pipes = WORKER_PIPES, .uid = one_each ? conf->worker_uid_first + worker->index : conf->uid, .gid = conf->gid,
+		.n_fds = 3, .n_pipes = WORKER_PIPES, .uid = one_each ? own : conf->uid, .gid = conf->gid,
 		.one_id = conf->one_id, .killed_first = true };
 
 	(void)snprintf(title, sizeof(title), "nsproxy: worker %u [%s]", worker->index, workers->pools->list[worker->pool].name);
@@ -315,6 +257,8 @@ on_respawn(void *owner, void *arg)
 		loop_timer_set(workers->loop, &worker->respawn, spawn_backoff_next(&worker->backoff, workers->loop->now) + NS_PER_S);
 }
 
+static void retire_on_timer(void *owner, void *arg);
+
 int
 workers_init(struct workers *workers, const struct conf *conf, struct loop *loop, uint8_t kind, struct pools *pools, const struct routes *routes)
 {
@@ -322,7 +266,8 @@ workers_init(struct workers *workers, const struct conf *conf, struct loop *loop
 	workers->program = spawn_open_program(WORKER_PROGRAM);
 	if (workers->program == -1)
 		return -1;
-	for (uint32_t i = 0; i < pools->n_workers; i++) {
+	workers->retire_timer = (struct loop_timer){ .fn = retire_on_timer, .arg = workers };
+	for (uint32_t i = 0; i < pools->n_slots; i++) {
 		pools->workers[i].workers = workers;
 		pools->workers[i].respawn = (struct loop_timer){ .fn = on_respawn, .arg = &pools->workers[i] };
 	}
@@ -334,7 +279,9 @@ int
 workers_start(struct workers *workers)
 {
 	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
-		if (start_worker(workers, &workers->pools->workers[i]) == -1)
+		struct worker *worker = &workers->pools->workers[i];
+
+		if (workers->pools->list[worker->pool].netns.fd != -1 && start_worker(workers, worker) == -1)
 			return -1;
 	}
 	return 0;
@@ -384,6 +331,7 @@ static void
 bury(struct workers *workers, struct worker *worker, int status)
 {
 	struct spawn_verdict verdict;
+	bool retired = worker->retired;
 	char name[128];
 	uint64_t lost;
 
@@ -392,20 +340,22 @@ bury(struct workers *workers, struct worker *worker, int status)
 	(void)handoff_orphans(worker);
 	if (workers->phase == WORKERS_STARTING)
 		start_failed(workers, worker, &verdict);
-	else if (workers->phase == WORKERS_STOPPING)
+	else if (workers->phase == WORKERS_STOPPING || retired)
 		stopped(workers, worker, status, &verdict);
 	lost = worker_load(worker);
 	(void)worker_name(worker, name);
 	release(worker);
 	workers->pools->changed = true;
-	if (workers->phase == WORKERS_SERVING)
+	if (workers->phase == WORKERS_SERVING && !retired)
 		replace(workers, worker, name, lost, &verdict);
+	else if (workers->phase == WORKERS_SERVING && worker_is_current(worker))
+		on_respawn(NULL, worker);
 }
 
 bool
 workers_on_exit(struct workers *workers, pid_t pid, int status)
 {
-	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
 		struct worker *worker = &workers->pools->workers[i];
 
 		if (worker->state == WORKER_DEAD || worker->pid != pid)
@@ -458,7 +408,7 @@ workers_supervise(struct workers *workers)
 	uint64_t now = workers->loop->now, every = PING_EVERY;
 	char name[128];
 
-	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
 		struct worker *worker = &workers->pools->workers[i];
 
 		if (worker->state == WORKER_DEAD || worker->ended)
@@ -497,13 +447,88 @@ stop_worker(struct worker *worker, uint64_t within_ms, bool again)
 	return true;
 }
 
+/* ---- retirement --------------------------------------------------------------------------------------------------------------------- */
+
+/* When to look at it again; LOOP_NEVER: all is done that can be. */
+static uint64_t
+retire(const struct workers *workers, struct worker *worker)
+{
+	uint64_t now = workers->loop->now, left = worker->retire_until > now ? (worker->retire_until - now) / NS_PER_MS : 0;
+	char name[128];
+
+	if (!worker->retired || worker->state == WORKER_DEAD || worker->ended)
+		return LOOP_NEVER;
+	if (now >= worker->retire_until + RETIRE_GRACE) {
+		log_warnx("%s, of a network namespace that was replaced, is still there after its time: it is killed", worker_name(worker, name));
+		end_worker(worker, true);
+		return LOOP_NEVER;
+	}
+	if (!stop_worker(worker, left, false))
+		return now + RETIRE_RETRY;
+	return worker->ended ? LOOP_NEVER : worker->retire_until + RETIRE_GRACE;
+}
+
+static void
+retire_on_timer(void *owner, void *arg)
+{
+	struct workers *workers = arg;
+	uint64_t next = LOOP_NEVER;
+
+	(void)owner;
+	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
+		uint64_t due = retire(workers, &workers->pools->workers[i]);
+
+		if (due < next)
+			next = due;
+	}
+	loop_timer_set(workers->loop, &workers->retire_timer, next);
+}
+
+uint64_t
+workers_switch(struct workers *workers, struct pool *pool, const struct netns *netns)
+{
+	struct pools *pools = workers->pools;
+	bool first = pool->netns.fd == -1;
+	uint64_t load = 0;
+
+	for (uint32_t i = 0; i < 2 * pool->n && !first; i++) {
+		struct worker *worker = pool_slot(pools, pool, i);
+
+		loop_timer_clear(workers->loop, &worker->respawn);
+		load += worker_load(worker);
+		/* The time of those that were retired before has already begun. */
+		if (worker->state == WORKER_DEAD || worker->retired)
+			continue;
+		worker->retired = true;
+		worker->retire_until = workers->loop->now + workers->conf->drain_timeout_ms * NS_PER_MS;
+	}
+	pool->netns = *netns;
+	pool->generation += !first;
+	pool->switching = true;
+	for (uint32_t i = 0; i < 2 * pool->n; i++) {
+		struct worker *worker = pool_slot(pools, pool, i);
+
+		if (!worker_is_current(worker))
+			continue;
+		if (worker->state == WORKER_DEAD)
+			on_respawn(NULL, worker);
+		else if (!worker->ended)
+			end_worker(worker, false);
+	}
+	pools->changed = true;
+	retire_on_timer(NULL, workers);
+	return load;
+}
+
+/* ---- end of all --------------------------------------------------------------------------------------------------------------------- */
+
 bool
 workers_stop(struct workers *workers, uint64_t within_ms, bool again)
 {
 	bool all = true;
 
 	workers->phase = WORKERS_STOPPING;
-	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
 		loop_timer_clear(workers->loop, &workers->pools->workers[i].respawn);
 		all &= stop_worker(&workers->pools->workers[i], within_ms, again);
 	}
@@ -514,7 +539,7 @@ void
 workers_kill(struct workers *workers)
 {
 	workers->phase = WORKERS_STOPPING;
-	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
+	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
 		struct worker *worker = &workers->pools->workers[i];
 
 		loop_timer_clear(workers->loop, &worker->respawn);

@@ -47,8 +47,8 @@
 #define RETRY_FIRST (50 * NS_PER_MS)
 #define RETRY_LAST NS_PER_S
 
-#define ANY(call) { call, -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
-#define ONLY(call, number, bits, wanted) { call, -1, { { number, bits, wanted }, { -1, 0, 0 } } },
+#define ANY(call) { call, -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
+#define ONLY(call, number, bits, wanted) { call, -1, { { number, bits, wanted }, { -1, 0, 0 }, { -1, 0, 0 } } },
 static const struct sandbox_rule syscalls[] = {
 #include "reporter_syscalls.def"
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },

@@ -33,7 +33,7 @@
 #include "loop.h"
 
 #define SYSLOG_FACILITY (3u << 3)	/* daemon (RFC 3164, section 4.1.1) */
-#define BUFFER_SIZE (SINK_WRITE_MAX + SINK_LINE_MAX)
+#define BUFFER_SIZE (SINK_HOLD_MAX + SINK_LINE_MAX)
 
 /* Of size bytes of lines, how many one write may take: whole lines within most, or the beginning of a line that is longer than that. */
 static size_t
@@ -320,12 +320,12 @@ output_room(struct sink_output *out)
 		return false;
 	if (out->end + SINK_LINE_MAX <= SINK_WRITE_MAX || output_write(out))
 		return true;
-	if (out->begin > 0) {
+	if (out->end > SINK_HOLD_MAX && out->begin > 0) {
 		memmove(out->buf, out->buf + out->begin, out->end - out->begin);
 		out->end -= out->begin;
 		out->begin = 0;
 	}
-	return out->end <= SINK_WRITE_MAX;
+	return out->end <= SINK_HOLD_MAX;
 }
 
 bool

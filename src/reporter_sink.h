@@ -16,6 +16,7 @@
 #include "reporter_text.h"
 
 #define SINK_WRITE_MAX 65536u		/* bytes of whole lines that one write takes at most */
+#define SINK_HOLD_MAX (1u << 20)	/* bytes that wait for an output that takes no more: some thousand lines, so that a burst of ends is kept whole */
 #define SINK_LINE_MAX 8192u		/* bytes of any line: the longest names, all of them escaped, still fit */
 
 struct sink_output {

@@ -206,10 +206,10 @@ enter_landlock(const struct sandbox_policy *policy, struct sandbox_result *resul
 static int
 add_rule(scmp_filter_ctx filter, const struct sandbox_rule *rule, int nr)
 {
-	struct scmp_arg_cmp cmp[2];
+	struct scmp_arg_cmp cmp[SANDBOX_CHECKS];
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < SANDBOX_CHECKS; i++) {
 		if (rule->checks[i].arg < 0)
 			continue;
 		cmp[n].arg = (unsigned)rule->checks[i].arg;
@@ -259,7 +259,7 @@ __asan_default_options(void)
 
 /* What AddressSanitizer and its reports need beyond the policy; never part of a shipped build. */
 static const struct sandbox_rule sanitizer_rules[] = {
-#define RULE(name) { name, -1, { { -1, 0, 0 }, { -1, 0, 0 } } }
+#define RULE(name) { name, -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } }
 	RULE("mmap"), RULE("munmap"), RULE("mprotect"), RULE("madvise"), RULE("futex"), RULE("sigaltstack"), RULE("getpid"), RULE("gettid"),
 	RULE("write"), RULE("sched_yield"), RULE("rt_sigprocmask"), RULE("rt_sigaction"), RULE("readlink"), RULE("openat"), RULE("read"),
 	RULE("fstat"), RULE("newfstatat"), RULE("getrandom"), RULE("lseek"), RULE("prctl"), RULE("mremap"), RULE("brk"), RULE("getrusage"),

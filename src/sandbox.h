@@ -13,7 +13,9 @@
 enum sandbox_layer { LAYER_CAPS, LAYER_NNP, LAYER_SECCOMP, LAYER_DUMPABLE, LAYER_IDS, LAYER_LANDLOCK_FS, LAYER_LANDLOCK_NET,
 	LAYER_LANDLOCK_SCOPE, LAYER_MDWE, LAYER_LIMITS, LAYERS };
 
-/* One rule: a system call, and at most two arguments that must be as given. Several rows of one call: any of them. */
+#define SANDBOX_CHECKS 3
+
+/* One rule: a system call, and the arguments that must be as given. Several rows of one call: any of them. */
 struct sandbox_rule {
 	const char *name;		/* of the system call */
 	int nr;				/* -1: by name; else a number libseccomp may not know */
@@ -21,7 +23,7 @@ struct sandbox_rule {
 		int8_t arg;		/* 0-5; -1: no check */
 		uint64_t mask;		/* compared are the bits of mask; 0: all of them */
 		uint64_t value;
-	} checks[2];
+	} checks[SANDBOX_CHECKS];
 };
 
 struct sandbox_policy {

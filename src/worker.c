@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "child_fds.h"
@@ -36,9 +37,10 @@
 /* ns between looks at memory that a burst left. */
 #define TRIM_EVERY (2 * NS_PER_S)
 
-#define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 } } },
-#define CHECK1(call, a, v) { #call, -1, { { (a), 0, (v) }, { -1, 0, 0 } } },
-#define CHECK2(call, a, v, b, w) { #call, -1, { { (a), 0, (v) }, { (b), 0, (w) } } },
+#define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
+#define CHECK1(call, a, v) { #call, -1, { { (a), 0, (v) }, { -1, 0, 0 }, { -1, 0, 0 } } },
+#define CHECK2(call, a, v, b, w) { #call, -1, { { (a), 0, (v) }, { (b), 0, (w) }, { -1, 0, 0 } } },
+#define CHECK3(call, a, v, b, w, c, x) { #call, -1, { { (a), 0, (v) }, { (b), 0, (w) }, { (c), 0, (x) } } },
 #define END_OF_RULES { NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } }
 static const struct sandbox_rule base_rules[] = {
 #include "worker_syscalls.def"
@@ -59,6 +61,7 @@ static const struct sandbox_rule unix_rules[] = {
 #undef ALLOW
 #undef CHECK1
 #undef CHECK2
+#undef CHECK3
 
 static int
 on_hello(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
@@ -100,14 +103,26 @@ on_dir(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 	return 0;
 }
 
+/* The parent asks once. What its channel does not take now (it is full, or the kernel short of memory) it gets as soon as it does. */
+static void
+answer_ping(struct worker *worker)
+{
+	bool owed = worker->owes_pong;
+
+	worker->owes_pong = chan_send(&worker->parent, MSG_PONG, &worker->pong, 1, NULL, 0) == -1;
+	if (worker->owes_pong != owed)
+		(void)loop_modify(&worker->loop, worker->parent.fd, worker->owes_pong ? EPOLLIN | EPOLLOUT : EPOLLIN,
+		    (struct loop_ref){ .kind = KIND_CHANNEL });
+}
+
 static int
 on_ping(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 {
 	struct worker *worker = owner;
 
 	(void)count, (void)fds, (void)n_fds;
-	/* A parent that does not read has its own troubles; it asks again. */
-	(void)chan_send(&worker->parent, MSG_PONG, items, 1, NULL, 0);
+	worker->pong = *(const struct msg_ping *)items;
+	answer_ping(worker);
 	return 0;
 }
 
@@ -156,7 +171,9 @@ on_channel(void *owner, struct loop_ref ref, uint32_t events)
 {
 	struct worker *worker = owner;
 
-	(void)ref, (void)events;
+	(void)ref;
+	if ((events & EPOLLOUT) && worker->owes_pong)
+		answer_ping(worker);
 	if (chan_drain(&worker->parent, MESSAGES_AT_ONCE) == -1)
 		parent_lost(worker);
 }
@@ -351,11 +368,11 @@ on_trim_timer(void *owner, void *arg)
 	engines_trim();
 }
 
-/* While connections come and go, memory is looked at now and then, and once more after the last one. */
+/* Only while there is something to give back, so that an idle worker sleeps. */
 static void
 schedule_trim(struct worker *worker)
 {
-	if (worker->conns.closing.n > 0 && worker->trim_timer.pos == 0)
+	if (worker->trim_timer.pos == 0 && engines_want_trim())
 		loop_timer_set(&worker->loop, &worker->trim_timer, worker->loop.now + TRIM_EVERY);
 }
 

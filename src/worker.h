@@ -30,6 +30,8 @@ struct worker {
 	struct engine_host host;
 	struct msg_ready ready;
 	uint64_t ticked_at;		/* loop time of the last round of ticks */
+	struct msg_ping pong;		/* the answer to the last question */
+	bool owes_pong;			/* it is not sent yet */
 	bool draining;			/* MSG_STOP came */
 	struct loop_timer drain_timer;
 	struct loop_timer trim_timer;	/* armed while blocks may hold memory */

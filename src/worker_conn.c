@@ -105,8 +105,8 @@ conn_new(struct worker *worker, const struct msg_conn *msg, const struct worker_
 	conn->generation = generation;
 	pair_init(&conn->pair, slot);
 	conn->pair.fd[SIDE_CLIENT] = fd_take(client_fd);
-	conn->is_tcp[SIDE_CLIENT] = conn->pair.markable[SIDE_CLIENT] = msg->client.family != AF_UNIX;
-	conn->is_tcp[SIDE_TARGET] = conn->pair.markable[SIDE_TARGET] = route->conf.target.family != AF_UNIX;
+	conn->pair.is_tcp[SIDE_CLIENT] = msg->client.family != AF_UNIX;
+	conn->pair.is_tcp[SIDE_TARGET] = route->conf.target.family != AF_UNIX;
 	conn->route = route;
 	conn->port_offset = msg->port_offset;
 	conn->timer.fn = relay_on_timer;
@@ -209,7 +209,7 @@ disarm_reset(const struct conn *conn, int side)
 {
 	struct linger off = { 0, 0 };
 
-	if (conn->is_tcp[side])
+	if (conn->pair.is_tcp[side])
 		(void)setsockopt(conn->pair.fd[side], SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 }
 

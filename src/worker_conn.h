@@ -52,7 +52,6 @@ struct conn {
 	bool readable[SIDES];		/* as the last event or attempt said, by side */
 	bool writable[SIDES];
 	bool failed[SIDES];		/* an error event came for this side */
-	bool is_tcp[SIDES];
 	bool starved;			/* the kernel was out of memory: the timer tries again */
 	bool settled;			/* keepalive is on */
 	bool clog_watched;		/* the timer looks for a pipe that its receiver keeps full */

@@ -32,6 +32,7 @@ static const struct {
 	const char *hint;
 } connect_errors[] = {
 	{ ECONNREFUSED, END_REFUSED, "; is the target listening?" },
+	{ ECONNRESET, END_TARGET_RESET, "; the target accepted and reset at once" },
 	{ ETIMEDOUT, END_CONNECT_TIMEOUT, "; is the target's host up?" },
 	{ EHOSTUNREACH, END_UNREACHABLE, "; check routes and links in the private namespace" },
 	{ ENETUNREACH, END_UNREACHABLE, "; check routes and links in the private namespace" },
@@ -49,6 +50,11 @@ connect_failed(struct worker *worker, struct conn *conn, int error)
 	const char *hint = "";
 	char target[ADDR_TEXT_MAX], client[ADDR_TEXT_MAX];
 
+	/* Refusing says ECONNREFUSED; this one accepted, and broke off before we heard of it. */
+	if (error == ECONNRESET || error == EPIPE) {
+		conn_close(worker, conn, END_TARGET_RESET);
+		return;
+	}
 	for (size_t i = 0; i < sizeof(connect_errors) / sizeof(connect_errors[0]); i++) {
 		if (connect_errors[i].error == error) {
 			end = connect_errors[i].end;
@@ -107,15 +113,25 @@ open_target(struct conn *conn)
 	if (fd == -1)
 		return -1;
 	conn->pair.fd[SIDE_TARGET] = fd;
-	if (conn->is_tcp[SIDE_TARGET] && (set_target_options(fd, &route->conf) == -1 || bind_source(fd, &route->conf.source) == -1))
+	if (conn->pair.is_tcp[SIDE_TARGET] && (set_target_options(fd, &route->conf) == -1 || bind_source(fd, &route->conf.source) == -1))
 		return -1;
 	if (route->dir_fd >= 0 && fchdir(route->dir_fd) == -1)
 		return -1;
 	do
 		r = connect(fd, &target.u.sa, target.len);
-	while (r == -1 && errno == EINTR && !conn->is_tcp[SIDE_TARGET]);
+	while (r == -1 && errno == EINTR && !conn->pair.is_tcp[SIDE_TARGET]);
 	/* A TCP connect() that a signal interrupts goes on by itself (connect(2)). */
 	return r == 0 || errno == EINPROGRESS || errno == EINTR ? r == 0 : -1;
+}
+
+/* Unix sockets inherit nothing from their listener, and know urgent data (Linux 5.15), which would be lost. */
+static void
+set_unix_options(const struct conn *conn)
+{
+	for (int side = 0; side < SIDES; side++) {
+		if (!conn->pair.is_tcp[side])
+			(void)set_option(conn->pair.fd[side], SOL_SOCKET, SO_OOBINLINE, 1);
+	}
 }
 
 /* From now on someone tells of this pair: the engine by completions, or epoll. */
@@ -138,6 +154,7 @@ connect_start(struct worker *worker, struct conn *conn)
 		connect_failed(worker, conn, errno);
 		return;
 	}
+	set_unix_options(conn);
 	conn_set_state(conn, CONN_CONNECTING);
 	loop_timer_set(&worker->loop, &conn->timer, relay_next_look(worker, conn));
 	if (connected)

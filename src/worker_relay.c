@@ -47,17 +47,24 @@
 static const enum conn_end closed_by[SIDES] = { END_CLIENT_CLOSED, END_TARGET_CLOSED };
 static const enum conn_end reset_by[SIDES] = { END_CLIENT_RESET, END_TARGET_RESET };
 
-/* Half-close counts from the last byte, as the idle timeout does; it only is another length of time. 0: none. */
-static uint64_t
-silence_allowed(const struct conn *conn)
+/* Half-close counts from the last byte, as the idle timeout does; it only is another length of time. */
+static bool
+half_close_decides(const struct conn *conn)
 {
 	bool half_closed = conn->dir_state[0] == DIR_SHUT || conn->dir_state[1] == DIR_SHUT;
 	const struct msg_route *conf = &conn->route->conf;
 
-	if (half_closed && conf->half_close_timeout_ms > 0 &&
-	    (conf->idle_timeout_ms == 0 || conf->half_close_timeout_ms < conf->idle_timeout_ms))
-		return conf->half_close_timeout_ms * NS_PER_MS;
-	return conf->idle_timeout_ms * NS_PER_MS;
+	return half_closed && conf->half_close_timeout_ms > 0 &&
+	    (conf->idle_timeout_ms == 0 || conf->half_close_timeout_ms < conf->idle_timeout_ms);
+}
+
+/* ns; 0: without end. */
+static uint64_t
+silence_allowed(const struct conn *conn)
+{
+	const struct msg_route *conf = &conn->route->conf;
+
+	return (half_close_decides(conn) ? conf->half_close_timeout_ms : conf->idle_timeout_ms) * NS_PER_MS;
 }
 
 /* When the timer must look at this connection next. */
@@ -160,10 +167,23 @@ check_clog(struct worker *worker, struct conn *conn)
 
 		if (dir->pipe == NO_PIPE)
 			continue;
-		if (worker->loop.now - conn->active_at >= CLOG_AFTER)
+		if (worker->loop.now - dir->moved_at >= CLOG_AFTER)	/* whatever the other direction does meanwhile */
 			conn->route->engine->unclog(&conn->pair, d);
 		conn->clog_watched |= dir->pipe != NO_PIPE;
 	}
+}
+
+/*
+ * A write to a socket that was reset takes its error away (sock_error() in the kernel), and reading then says "end". An engine whose writes are
+ * in flight may learn of the end first. A socket that was reset takes no more, not even nothing; one that only ended does. A unix socket does
+ * not tell, but there a reset looks like an end anyway.
+ */
+static bool
+end_is_true(const struct conn *conn, int d)
+{
+	if (conn->route->engine->begin == NULL || !conn->pair.is_tcp[d] || conn->dir_state[!d] == DIR_SHUT)
+		return true;
+	return send(conn->pair.fd[d], "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) == 0 || errno == EAGAIN;
 }
 
 /* What stopped the pump decides which flag falls. */
@@ -186,6 +206,10 @@ take_result(struct worker *worker, struct conn *conn, int d, enum pump_result re
 		loop_timer_set(&worker->loop, &conn->timer, relay_next_look(worker, conn));
 		break;
 	case PUMP_EOF:
+		if (!end_is_true(conn, d)) {
+			side_failed(worker, conn, d, ECONNRESET);
+			break;
+		}
 		conn->dir_state[d] = DIR_EOF;
 		relay_dir_advance(worker, conn, d);
 		break;
@@ -235,11 +259,10 @@ relay_start(struct worker *worker, struct conn *conn)
 	loop_timer_set(&worker->loop, &conn->timer, relay_next_look(worker, conn));
 	relay_run_dir(worker, conn, SIDE_CLIENT);
 	relay_dir_advance(worker, conn, SIDE_CLIENT);	/* an end that came while connecting */
-	/* Where epoll tells, the target's first event is still to come; an engine without it is asked to look. */
-	if (conn->route->engine->begin != NULL) {
+	/* The event that told of the handshake's end may have told of the target's first bytes, too; an engine without events is asked to look. */
+	if (conn->route->engine->begin != NULL)
 		conn->readable[SIDE_TARGET] = true;
-		relay_run_dir(worker, conn, SIDE_TARGET);
-	}
+	relay_run_dir(worker, conn, SIDE_TARGET);
 }
 
 /* An error event whose errno no read or write brought out, because nothing could be read or written now. */
@@ -388,7 +411,7 @@ set_keepalive(struct conn *conn)
 
 	conn->settled = true;
 	for (int side = 0; side < SIDES; side++) {
-		for (size_t i = 0; i < sizeof(options) / sizeof(options[0]) && conn->is_tcp[side]; i++)
+		for (size_t i = 0; i < sizeof(options) / sizeof(options[0]) && conn->pair.is_tcp[side]; i++)
 			(void)setsockopt(conn->pair.fd[side], options[i].level, options[i].option, &options[i].value, sizeof(int));
 	}
 }
@@ -410,14 +433,13 @@ relay_on_timer(void *owner, void *arg)
 	struct worker *worker = owner;
 	struct conn *conn = arg;
 	uint64_t now = worker->loop.now, allowed = silence_allowed(conn);
-	bool half_closed = conn->dir_state[0] == DIR_SHUT || conn->dir_state[1] == DIR_SHUT;
 
 	if (conn->state == CONN_CONNECTING && now >= conn->begun_at + conn->route->conf.connect_timeout_ms * NS_PER_MS)
 		connect_failed(worker, conn, ETIMEDOUT);
+	else if (conn->state == CONN_RELAYING && allowed > 0 && now - conn->active_at >= allowed)
+		conn_close(worker, conn, half_close_decides(conn) ? END_HALF_CLOSE : END_IDLE);
 	else if (conn->starved)
 		end_starvation(worker, conn);
-	else if (conn->state == CONN_RELAYING && allowed > 0 && now - conn->active_at >= allowed)
-		conn_close(worker, conn, half_closed ? END_HALF_CLOSE : END_IDLE);
 	else if (conn->state == CONN_RELAYING && !conn->settled && now >= conn->active_at + SETTLE_AFTER)
 		set_keepalive(conn);
 	if (conn->state == CONN_RELAYING && conn->clog_watched)

@@ -174,8 +174,8 @@ class World:
 
     def relay(self, target, engine=None, workers=1, options=(), top="", popen=None, **keys):
         """
-        A daemon with one service, from public to the target (a Server, or a port). `keys` are keys of the service with _ for -, `top` is text for the top of the
-        file; with neither, the command line alone says it all.
+        A daemon with one service, from public to the target (a Server, or a port). `keys` are keys of the service with _ for -, `top` is text for the
+        top of the file; with neither, the command line alone says it all.
         """
         port = target.port if isinstance(target, peers.Server) else target
         shared = [*(["-e", engine] if engine else []), "-w", str(workers), *options]

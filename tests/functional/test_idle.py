@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: ISC
 """Many connections that do nothing: what each costs, kernel included, and that nobody wakes up for them."""
 
-from conftest import LONG, PRIVATE, PUBLIC
-from support import peers, proc, waits
+import os
+
+import pytest
+
+from conftest import LONG, PUBLIC
+from support import cgroup, peers, proc, waits
 
 COUNT = 4000 if LONG else 1000
 MOST_EACH = 7 * 1024    # bytes
 SECONDS = 2.0
 
 
-def slab_bytes():
-    """Bytes in the kernel's object caches; None where that is not shown."""
-    try:
-        with open("/proc/slabinfo") as file:
-            rows = [line.split() for line in file][2:]
-    except OSError:
-        return None
-    return sum(int(row[1]) * int(row[3]) for row in rows)
-
-
-def open_all(world, connect, server):
+def open_all(connect, server):
     clients = [connect() for _ in range(COUNT)]
     waits.until(lambda: server.accepted >= COUNT, lambda: f"{server.accepted} of {COUNT} connections at the target", 60)
     return clients
@@ -43,40 +37,44 @@ class Keeper:
         self.server.accepted = 0
 
 
-def memory_of(world, connect, keeper, proxy=None):
-    """Growth of slab, and of the daemon's own memory, for COUNT connections."""
-    def own():
-        return sum(proc.rss(pid) for pid in proxy.pids()) if proxy else 0
-    slab, user = slab_bytes(), own()
-    clients = open_all(world, connect, keeper)
-    slab, user = slab_bytes() - slab if slab is not None else 0, own() - user
-    return slab, user, clients
+@pytest.fixture
+def memory_group():
+    """None where a control group cannot be made: then only the daemon's own memory is counted."""
+    try:
+        made = cgroup.MemoryGroup(f"nt{os.getpid()}")
+    except OSError:
+        yield None
+        return
+    yield made
+    waits.until(lambda: removed(made), "the end of all that was in the control group")
 
 
-def test_memory_of_idle_connections(world, figure):
-    """The same clients and targets without nsproxy between them are subtracted. Others use the kernel too, so the best of three counts."""
+def removed(group):
+    try:
+        group.remove()
+        return True
+    except OSError:
+        return False
+
+
+def test_memory_of_idle_connections(memory_group, world, figure):
     keeper = Keeper(world)
-    proxy = world.relay(keeper.server.port, workers=2)
-    rounds = []
-    for _ in range(3):
-        slab_direct, _, clients = memory_of(world, lambda: peers.connect(world.priv, PRIVATE, keeper.server.port), keeper)
-        keeper.close_all(clients)
-        slab, user, clients = memory_of(world, lambda: peers.connect(world.pub, PUBLIC, proxy.port), keeper, proxy)
-        keeper.close_all(clients)
-        proxy.wait_settled()
-        rounds.append(((slab - slab_direct) / COUNT, user / COUNT))
-        if sum(rounds[-1]) <= MOST_EACH:
-            break
-    kernel, user = min(rounds, key=sum)
-    measured = "" if slab_bytes() is not None else " (the kernel's share is not shown here)"
-    figure(f"{COUNT} idle: {kernel / 1024:.1f} KiB kernel + {user / 1024:.1f} KiB own memory each{measured}")
-    assert kernel + user <= MOST_EACH
+    proxy = world.relay(keeper.server.port, workers=2, popen={"preexec_fn": memory_group.enter} if memory_group else {})
+
+    def used():
+        return memory_group.bytes() if memory_group else sum(proc.rss(pid) for pid in proxy.pids())
+    before = used()
+    clients = open_all(lambda: peers.connect(world.pub, PUBLIC, proxy.port), keeper)
+    each = (used() - before) / COUNT
+    keeper.close_all(clients)
+    figure(f"{COUNT} idle: {each / 1024:.2f} KiB each, {'kernel memory included' if memory_group else 'without the kernel memory, which is not shown here'}")
+    assert each <= MOST_EACH
 
 
 def test_nobody_wakes_up_for_idle_connections(world, engine, figure):
     keeper = Keeper(world)
     proxy = world.relay(keeper.server.port, engine, workers=2)
-    clients = open_all(world, lambda: peers.connect(world.pub, PUBLIC, proxy.port), keeper)
+    clients = open_all(lambda: peers.connect(world.pub, PUBLIC, proxy.port), keeper)
     for client in clients[:10]:
         client.sendall(b"x")
     waits.stays(proxy.alive, 0.3, "it settles")
@@ -122,7 +120,7 @@ def test_latency_among_idle_connections(world, engine):
                    for name, server in (("idle", keeper.server), ("busy", echo)))
     proxy = world.proxy("-w", "1", "-f", world.config(text))
     port = proxy.addresses("idle")[0][2]
-    clients = open_all(world, lambda: peers.connect(world.pub, PUBLIC, port), keeper)
+    clients = open_all(lambda: peers.connect(world.pub, PUBLIC, port), keeper)
     busy = world.keep(peers.connect(world.pub, PUBLIC, proxy.addresses("busy")[0][2]))
     for _ in range(500):
         busy.sendall(b"x")

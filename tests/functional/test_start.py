@@ -93,7 +93,8 @@ def background(world, *options, name="log"):
     log, pid = (os.path.join(world.directory, f"{name}.{end}") for end in ("log", "pid"))
     text = f'log = "file:{log}"\nservice s {{\n listen = {{"{world.public()}"}}\n connect = {{"{world.private(9)}"}}\n}}\n'
     with open(os.path.join(world.directory, f"{name}.stderr"), "w+") as stderr:
-        code = subprocess.run([world.install.nsproxy, *world.install.user_options(), "-s", "", "-b", "-w", "1", "-p", pid, *(options or ("-f", world.config(text)))],
+        code = subprocess.run([world.install.nsproxy, *world.install.user_options(), "-s", "", "-b", "-w", "1", "-p", pid,
+                               *(options or ("-f", world.config(text)))],
                               stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, timeout=30).returncode
         stderr.seek(0)
         return code, log, pid, stderr.read()
@@ -112,8 +113,7 @@ def test_background(world):
         assert proc.program(pid) == "nsproxy" and len(proc.children(pid)) == 2
         assert int(proc.stat(pid)[3]) == pid or int(proc.stat(pid)[3]) != os.getsid(0), "it is still in the starter's session"
         assert [proc.descriptors(pid)[number] for number in range(3)] == ["/dev/null"] * 3
-        with peers.connect(world.pub, PUBLIC, port) as client:
-            assert peers.drain(client)[2] == peers.RESET        # nobody listens on port 9
+        peers.expect_reset(world.pub, PUBLIC, port)     # nobody listens on port 9
     finally:
         children = proc.children(pid)
         os.kill(pid, signal.SIGTERM)

@@ -133,3 +133,23 @@ def test_change_of_traffic_within_one_connection(world, engine):
         total, sha, _ = peers.drain(client, size)
         sending.result()
         assert (total, sha) == (size, peers.digest(size, turn))
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_no_byte_waits_for_the_acknowledgement_of_the_one_before(world, engine, direction, figure):
+    """TCP_NODELAY on both sides: a receiver that answers now and then acknowledges late, which must hold up nobody."""
+    server = world.serve()
+    client, target = world.pair(world.relay(server, engine), server)
+    sender, receiver = (client, target) if direction == "up" else (target, client)
+    times = []
+    for _ in range(60):
+        receiver.sendall(b"?")
+        assert sender.recv(1) == b"?"
+        for byte in (b"1", b"2", b"3"):
+            started = time.monotonic()
+            sender.sendall(byte)
+            assert receiver.recv(2) == byte
+            times.append(time.monotonic() - started)
+    times.sort()
+    figure(f"p50 {statistics.median(times) * 1e6:.0f} us, p90 {times[len(times) * 9 // 10] * 1e6:.0f} us")
+    assert times[len(times) * 9 // 10] < 0.02

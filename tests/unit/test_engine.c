@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -74,7 +75,7 @@ set_up(struct bench *bench, unsigned engine)
 	assert_non_null(bench->engine);
 	tcp_pair(&bench->client, &bench->pair.fd[SIDE_CLIENT]);
 	tcp_pair(&bench->target, &bench->pair.fd[SIDE_TARGET]);
-	bench->pair.markable[0] = bench->pair.markable[1] = true;
+	bench->pair.is_tcp[0] = bench->pair.is_tcp[1] = true;
 	(void)fd_set_nonblocking(bench->client);
 	(void)fd_set_nonblocking(bench->target);
 }
@@ -280,6 +281,71 @@ test_urgent(void **state)
 	}
 }
 
+/* The end arrived behind an urgent byte: splice(2) says "end" before it, and whoever believes that loses the rest. */
+static void
+test_urgent_and_end(void **state)
+{
+	(void)state;
+	for EACH_ENGINE (i) {
+		struct bench bench;
+		enum pump_result result = PUMP_MORE;
+		char got[16] = "";
+
+		set_up(&bench, engines[i]);
+		bench.pair.dir[SIDE_CLIENT].bulk = true;
+		assert_int_equal(send(bench.client, "abc", 3, 0), 3);
+		assert_int_equal(send(bench.client, "!", 1, MSG_OOB), 1);
+		assert_int_equal(send(bench.client, "def", 3, 0), 3);
+		assert_int_equal(shutdown(bench.client, SHUT_WR), 0);
+		wait_for(bench.pair.fd[SIDE_CLIENT], POLLRDHUP);
+		bench.pair.dir[SIDE_CLIENT].more = true;
+		for (int turn = 0; turn < 20 && result == PUMP_MORE; turn++)
+			result = pump(&bench);
+		assert_int_equal(result, PUMP_EOF);
+		assert_int_equal(recv(bench.target, got, sizeof(got), 0), 7);
+		assert_string_equal(got, "abc!def");
+		tear_down(&bench);
+	}
+}
+
+/* On a unix socket a descriptor that comes along ends a read, though more is there: such a read must not count as the last. */
+static void
+test_unix_descriptor(void **state)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .bytes = { 0 } };
+	struct iovec iov = { (void *)(uintptr_t)"abc", 3 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	(void)state;
+	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(cmsg), &(int){ STDERR_FILENO }, sizeof(int));
+	for EACH_ENGINE (i) {
+		struct bench bench;
+		int ends[2];
+		char got[16] = "";
+		enum pump_result result = PUMP_MORE;
+
+		set_up(&bench, engines[i]);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+		(void)close(bench.client);
+		(void)close(bench.pair.fd[SIDE_CLIENT]);
+		bench.client = ends[0];
+		bench.pair.fd[SIDE_CLIENT] = ends[1];
+		bench.pair.is_tcp[SIDE_CLIENT] = false;
+		assert_int_equal(sendmsg(bench.client, &msg, 0), 3);
+		assert_int_equal(send(bench.client, "def", 3, 0), 3);
+		for (int turn = 0; turn < 20 && result == PUMP_MORE; turn++)
+			result = pump(&bench);
+		assert_int_equal(result, PUMP_BLOCKED_IN);
+		assert_int_equal(recv(bench.target, got, sizeof(got), 0), 6);
+		tear_down(&bench);
+	}
+}
+
 static void
 test_marks_come_and_go(void **state)
 {
@@ -326,6 +392,7 @@ static int
 open_engines(void **state)
 {
 	(void)state;
+	(void)signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; i < PIPES; i++) {
 		int ends[2];
 
@@ -346,6 +413,8 @@ main(void)
 		cmocka_unit_test(test_full_receiver),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_urgent),
+		cmocka_unit_test(test_urgent_and_end),
+		cmocka_unit_test(test_unix_descriptor),
 		cmocka_unit_test(test_marks_come_and_go),
 	};
 

@@ -422,12 +422,95 @@ test_timeouts(void **state)
 	assert_int_equal(w.closed, END_HALF_CLOSE);
 }
 
+/* With the half-close timeout off, what ends a half-closed connection is the idle timeout, and its name. */
+static void
+test_half_close_without_its_timeout(void **state)
+{
+	(void)state;
+	fresh(3);
+	w.starve = false;
+	w.route.conf.idle_timeout_ms = 1000;
+	w.side[SIDE_CLIENT].fin = true;
+	w.side[SIDE_CLIENT].events = EPOLLIN | EPOLLRDHUP;
+	deliver(SIDE_CLIENT);
+	relay_run_lists(&w.worker);
+	assert_true(w.side[SIDE_TARGET].fin_sent);
+	w.worker.loop.now = w.conn.active_at + 1000 * NS_PER_MS;
+	relay_on_timer(&w.worker, &w.conn);
+	assert_int_equal(w.closed, END_IDLE);
+}
+
+/* A kernel that stays out of memory does not keep a silent connection for ever. */
+static void
+test_idle_while_starved(void **state)
+{
+	(void)state;
+	fresh(4);
+	w.route.conf.idle_timeout_ms = 1000;
+	w.conn.starved = true;
+	w.worker.loop.now = w.conn.active_at + 1000 * NS_PER_MS;
+	relay_on_timer(&w.worker, &w.conn);
+	assert_int_equal(w.closed, END_IDLE);
+}
+
+/* The event that ended the handshake told of the target's first bytes, too; no other will come. */
+static void
+test_target_speaks_first(void **state)
+{
+	(void)state;
+	fresh(5);
+	w.starve = false;
+	w.side[SIDE_TARGET].produced = w.side[SIDE_TARGET].avail = 9;
+	w.side[SIDE_CLIENT].room = 1000;
+	w.conn.readable[SIDE_TARGET] = true;
+	relay_start(&w.worker, &w.conn);
+	for (int i = 0; i < 100; i++)
+		relay_run_lists(&w.worker);
+	assert_int_equal(w.side[SIDE_CLIENT].delivered, 9);
+}
+
+static int unclogged;
+
+static void
+note_unclog(struct pair *pair, int d)
+{
+	pair->dir[d].pipe = NO_PIPE;
+	unclogged |= 1 << d;
+}
+
+/* A receiver that is stuck loses its pipe, however busy the other direction is; one that moves keeps it. */
+static void
+test_clog_of_one_direction(void **state)
+{
+	static const struct engine_ops engine = { .pump = whim_pump, .unclog = note_unclog };
+
+	(void)state;
+	fresh(6);
+	w.route.engine = &engine;
+	w.worker.loop.now += 10 * NS_PER_S;
+	for (int d = 0; d < SIDES; d++) {
+		w.conn.pair.dir[d].pipe = (uint16_t)d;
+		w.conn.pair.dir[d].pending = 1;
+	}
+	w.conn.clog_watched = true;
+	w.conn.active_at = w.conn.pair.dir[SIDE_TARGET].moved_at = w.worker.loop.now;
+	w.conn.pair.dir[SIDE_CLIENT].moved_at = w.worker.loop.now - 2 * NS_PER_S;
+	unclogged = 0;
+	relay_on_timer(&w.worker, &w.conn);
+	assert_int_equal(unclogged, 1 << SIDE_CLIENT);
+	assert_true(w.conn.clog_watched);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_timeouts),
+		cmocka_unit_test(test_half_close_without_its_timeout),
+		cmocka_unit_test(test_idle_while_starved),
+		cmocka_unit_test(test_target_speaks_first),
+		cmocka_unit_test(test_clog_of_one_direction),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

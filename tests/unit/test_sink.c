@@ -32,7 +32,7 @@
 #define GOT_MAX (1u << 22)
 
 static struct sink sink;
-static char got[GOT_MAX];		/* what drain() has read, terminated */
+static char got[4u << 20];		/* what drain() has read, terminated */
 static size_t got_size;
 
 static int
@@ -213,7 +213,7 @@ full_disk(void **state)
 	output(SECOND, OUTPUT_STREAM, dup(file));
 	sink_label(&sink, SECOND, "access log of service 'web'");
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	for (unsigned i = 0; i < 2000; i++)
+	for (unsigned i = 0; i < 20000; i++)
 		line(SECOND, i);
 	assert_true(sink_flush(&sink));
 	assert_true(sink.outputs[SECOND].torn);
@@ -222,7 +222,7 @@ full_disk(void **state)
 	assert_false(sink_flush(&sink));
 	assert_int_equal(lseek(file, 0, SEEK_SET), 0);
 	drain(file);
-	assert_int_equal(count_lines(&other), 2000 - lost);
+	assert_int_equal(count_lines(&other), 20000 - lost);
 	/* Not a line of the access log: in the log. */
 	assert_null(other);
 	assert_int_equal(lseek(log, 0, SEEK_SET), 0);
@@ -365,7 +365,7 @@ syslog_datagrams(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
 	output(OUTPUT_LOG, OUTPUT_SYSLOG, ends[1]);
 	log_text(LOG_L_ERR, "text");
-	for (unsigned i = 0; i < 5000; i++)
+	for (unsigned i = 0; i < 20000; i++)
 		line(OUTPUT_LOG, i);
 	assert_true(sink_flush(&sink));
 	n = read(ends[0], datagram, sizeof(datagram));
@@ -375,7 +375,7 @@ syslog_datagrams(void **state)
 		taken += take_datagrams(ends[0], datagram);
 	while (sink_flush(&sink));
 	taken += take_datagrams(ends[0], datagram);
-	(void)snprintf(got, sizeof(got), "<28>nsproxy[77]: %u log lines were lost (the reader was too slow or stopped)", 5000 - taken);
+	(void)snprintf(got, sizeof(got), "<28>nsproxy[77]: %u log lines were lost (the reader was too slow or stopped)", 20000 - taken);
 	assert_string_equal(datagram, got);
 	fd_close(&ends[0]);
 }

@@ -68,7 +68,7 @@ class Install:
     def engines(self):
         """Engines that `nsproxy -V` names, as far as a relay case is run for each of them."""
         text = subprocess.run([self.nsproxy, "-V"], capture_output=True, text=True, check=True).stdout
-        return [name for name in ("copy", "splice", "adaptive") if re.search(rf"\b{name}\b", text)]
+        return [name for name in ("copy", "splice", "adaptive", "io_uring") if re.search(rf"\b{name}\b", text)]
 
     def run(self, *options, timeout=30, **popen):
         """A start that should end by itself. The result also says which processes of it were left (`left`)."""
@@ -169,9 +169,19 @@ class Nsproxy:
     def wait_ready(self):
         match = self.wait_log(READY.pattern)
         self.services, self.n_workers = int(match[1]), int(match[2])
-        self.baseline = {pid: proc.descriptor_kinds(pid) for pid in self.pids()}
+        self.baseline = self._descriptors_at_rest()
         self.first_workers = self.workers()
         return self
+
+    def _descriptors_at_rest(self):
+        """Of every process; looked at until two looks agree, since the parent may just be looking at something itself."""
+        looks = [None]
+
+        def same():
+            looks.append({pid: proc.descriptor_kinds(pid) for pid in self.pids()})
+            return looks[-1] == looks[-2]
+        waits.until(same, "descriptors at rest")
+        return looks[-1]
 
     def addresses(self, service=None):
         """[(NETNS, HOST, PORT)] of every listener, or of one service's."""

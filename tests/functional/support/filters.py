@@ -47,9 +47,9 @@ JUMPS = {0x15: lambda a, k: a == k, 0x25: lambda a, k: a > k, 0x35: lambda a, k:
 
 def outcomes(program, number):
     """The actions a filter may answer that call with, whatever its arguments (a value that depends on them is None, and both ways are followed)."""
-    found, todo, seen = set(), [(0, None)], set()
-    while todo:
-        state = todo.pop()
+    found, pending, seen = set(), [(0, None)], set()
+    while pending:
+        state = pending.pop()
         if state in seen:
             continue
         seen.add(state)
@@ -58,14 +58,14 @@ def outcomes(program, number):
         if code == 0x06:
             found.add(k & 0xFFFF0000)
         elif code == 0x20:
-            todo.append((position + 1, {0: number, 4: AUDIT_ARCH}.get(k)))
+            pending.append((position + 1, {0: number, 4: AUDIT_ARCH}.get(k)))
         elif code == 0x05:
-            todo.append((position + 1 + k, value))
+            pending.append((position + 1 + k, value))
         elif code in JUMPS:
             ways = (True, False) if value is None else (JUMPS[code](value, k),)
-            todo += [(position + 1 + (yes if way else no), value) for way in ways]
+            pending += [(position + 1 + (yes if way else no), value) for way in ways]
         else:
-            todo.append((position + 1, None))       # arithmetic on an argument
+            pending.append((position + 1, None))       # arithmetic on an argument
     return found
 
 

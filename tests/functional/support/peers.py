@@ -7,8 +7,9 @@ import random
 import socket
 import struct
 import threading
+import time
 
-PATIENCE = 60           # seconds; a socket call that takes longer has failed
+PATIENCE = 20           # seconds; a socket call that takes longer has failed
 BLOCK = random.Random(1).randbytes(1 << 20)
 RESET = "reset"
 
@@ -83,6 +84,19 @@ def connect(namespace, host, port, timeout=PATIENCE, receive_buffer=None):
         sock.close()
         raise
     return sock
+
+
+def expect_reset(namespace, host, port, send=b""):
+    """Connects, sends, and gives the seconds until the reset, which may come so soon that connect() itself reports it. An end of data is a failure."""
+    started = time.monotonic()
+    try:
+        with connect(namespace, host, port) as client:
+            client.sendall(send)
+            total, _, how = drain(client)
+        assert how == RESET, f"{how} after {total} bytes, not a reset"
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    return time.monotonic() - started
 
 
 class Server:

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What a worker is told before it serves: limits, routes, directories.
+ * Runs in: parent
+ */
+#ifndef PARENT_FEED_H
+#define PARENT_FEED_H
+
+#include "parent_pool.h"
+#include "parent_route.h"
+
+/* Sends what of it was not sent yet. 0 when that is all; -1 with errno EAGAIN or ETOOMANYREFS: its channel is full; else it is gone. */
+int feed_worker(struct worker *worker, const struct routes *routes);
+
+#endif
