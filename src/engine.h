@@ -88,9 +88,10 @@ enum tick_result {
 
 struct engine_ops {
 	enum engine_id id;
-	/* Unprivileged, before the filter: can this kernel do it? 0 or -1 with errno. Leaves nothing behind. */
-	int (*probe)(void);
-	/* Once in a worker that uses it, before the filter: everything it will ever need. 0 or -1 with errno. NULL: nothing. */
+	/*
+	 * Once in a worker that uses it, unprivileged, before the filter: everything it will ever need. 0, or -1 with errno when this kernel
+	 * cannot do it, with nothing left behind: the adaptive engine takes its place. NULL: needs nothing.
+	 */
 	int (*open)(const struct engine_host *host, uint32_t max_conns);
 	/* Replaces the loop's wait (loop.h), for engines that are told by completions. NULL: epoll tells. */
 	int (*wait)(void *owner, struct epoll_event *events, int most, uint64_t ns);

@@ -394,7 +394,6 @@ static const struct sandbox_rule uring_syscalls[] = {
 
 const struct engine_ops engine_uring = {
 	.id = ENGINE_IO_URING,
-	.probe = ring_probe,
 	.open = uring_open,
 	.wait = ring_wait,
 	.dispatch = ring_dispatch,

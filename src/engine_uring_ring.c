@@ -28,8 +28,9 @@
 
 #include "log.h"
 
-#define SQ_ENTRIES 1024u
-#define CQ_ENTRIES 8192u
+/* Together some hundred kilobytes, which count against the user's RLIMIT_MEMLOCK (Linux 6.14); what exceeds them waits in the kernel. */
+#define SQ_ENTRIES 512u
+#define CQ_ENTRIES 4096u
 #define BUFFER_GROUP 1
 /* Results in one turn, so that timers and lists of the loop get theirs. */
 #define RESULTS_AT_ONCE 1024u
@@ -112,19 +113,6 @@ open_buffers(void)
 	return 0;
 }
 
-int
-ring_probe(void)
-{
-	struct io_uring uring;
-	int r;
-
-	if (make(&uring) == -1)
-		return -1;
-	r = restrict_and_enable(&uring);
-	io_uring_queue_exit(&uring);
-	return r;
-}
-
 /* A free entry. The ring's own queue may be full of what was not submitted yet: that is submitted first, without waiting. */
 static struct io_uring_sqe *
 next_sqe(void)
@@ -168,9 +156,16 @@ ring_open(int epoll_fd, ring_result_fn *on_result)
 	ring.epoll_fd = epoll_fd;
 	ring.on_result = on_result;
 	ring.epoll_hot = true;
-	if (make(&ring.uring) == -1 || open_buffers() == -1)
+	if (make(&ring.uring) == -1)
 		return -1;
-	return restrict_and_enable(&ring.uring);
+	if (open_buffers() == -1 || restrict_and_enable(&ring.uring) == -1) {
+		int saved = errno;
+
+		io_uring_queue_exit(&ring.uring);
+		errno = saved;
+		return -1;
+	}
+	return 0;
 }
 
 void

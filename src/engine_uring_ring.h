@@ -32,9 +32,7 @@ typedef void ring_result_fn(const struct ring_result *result);
 #define RING_BUFFER_SIZE 4096u
 #define RING_BUFFERS 512u		/* a power of two */
 
-/* Can this kernel make such a ring for us? 0 or -1 with errno. Leaves nothing behind. */
-int ring_probe(void);
-/* Makes and restricts it; polls epoll_fd inside it. 0 or -1 with errno. */
+/* Makes and restricts it; polls epoll_fd inside it. 0, or -1 with errno: this kernel cannot, or may not. */
 int ring_open(int epoll_fd, ring_result_fn *on_result);
 /* Multishot receive into our buffers, until told otherwise by a result without `more`. */
 void ring_recv(struct ring_tag tag, int fd);

@@ -236,7 +236,7 @@ use_engine(struct worker *worker, const struct engine_ops *engine)
 	}
 	if (worker->ready.engines & 1u << engine->id)
 		return 0;
-	if ((engine->probe != NULL && engine->probe() == -1) || (engine->open != NULL && engine->open(&worker->host, worker->hello.max_conns) == -1))
+	if (engine->open != NULL && engine->open(&worker->host, worker->hello.max_conns) == -1)
 		return -1;
 	if (engine->wait != NULL)
 		loop_set_wait(&worker->loop, engine->wait, engine->dispatch, worker);

@@ -190,6 +190,7 @@ early_pong(void)
 static void
 early_never(void)
 {
+	tell("is never ready");
 	wait_for_the_end();
 }
 
