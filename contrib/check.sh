@@ -167,7 +167,7 @@ unit()
 	cd "$work/$1" || return 1
 	make -j2 check-unit
 	local status=$?
-	tally tests/tools.log tests/unit/*.log tests/fuzz/replay.log
+	tally tests/tools.sh.log tests/unit/*.log tests/fuzz/replay.sh.log
 	return $status
 }
 
@@ -184,9 +184,10 @@ lint()
 # functional BUILD REPORT [SELECTION]: against the programs that BUILD installed.
 functional()
 {
-	local name=$1 report=$work/report/$2.xml
+	local name=$1 report=$work/report/$2.xml rows=
+	[ "$name" != main ] || rows=$NSPROXY_ROWS
 	cd "$work/$name" || return 1
-	NSPROXY_PREFIX=$work/$name/installed NSPROXY_REPORT=$report NSPROXY_SELECT=${3:-} PYTHONDONTWRITEBYTECODE=1 srcdir=$work/source \
+	NSPROXY_ROWS=$rows NSPROXY_PREFIX=$work/$name/installed NSPROXY_REPORT=$report NSPROXY_SELECT=${3:-} PYTHONDONTWRITEBYTECODE=1 srcdir=$work/source \
 		builddir=$work/$name "$work/source/tests/functional.sh"
 	local status=$?
 	tally "$report"
@@ -237,6 +238,28 @@ fuzz()
 		fi
 	done
 	return $status
+}
+
+# A minute of mixed traffic with faults at random; --long: an hour.
+soak()
+{
+	local minutes=1
+	[ -z "$long" ] || minutes=60
+	NSPROXY_PREFIX=$work/main/installed "$work/source/tests/soak.sh" $minutes >"$work/soak.log" 2>&1
+	local status=$?
+	cat "$work/soak.log"
+	tally "$work/soak.log"
+	return $status
+}
+
+# What each fault of the plan led to, as measured in this run.
+show_rows()
+{
+	[ -s "$NSPROXY_ROWS" ] || return 0
+	echo
+	echo "faults, engines, figures:"
+	python3 "$work/source/tests/functional/support/rows.py" "$NSPROXY_ROWS"
+	echo
 }
 
 # The tarball builds, passes a few tests, installs, uninstalls and leaves nothing.
@@ -291,14 +314,17 @@ main()
 	step "lint" lint
 	step "build with test hooks" build hooked --enable-test-hooks
 	NSPROXY_HOOKS_PREFIX=$work/hooked/installed
-	export NSPROXY_HOOKS_PREFIX
+	NSPROXY_ROWS=$work/rows
+	export NSPROXY_HOOKS_PREFIX NSPROXY_ROWS
 	step "functional tests" functional main functional
 	step "functional tests, rootless" rootless "$quick"
 	step "build with sanitizers" build sanitized --enable-sanitizers
 	step "unit tests, sanitized" unit sanitized
 	step "functional tests, sanitized" functional sanitized sanitized "$quick"
 	step "fuzzing" fuzz
+	step "soak" soak
 	step "distcheck" distcheck
+	show_rows
 	verdict
 }
 

@@ -274,7 +274,8 @@ KINDS = (
     ("target ends first", target_first_client, target_first_target), ("client resets", client_reset_client, client_reset_target),
     ("target resets", target_reset_client, target_reset_target),
     ("client resets, queues full", client_reset_full_client, client_reset_full_target),
-    ("target resets, queues full", target_reset_full_client, target_reset_full_target), ("slow reader", slow_client, slow_target), ("urgent bytes", urgent_client, urgent_target),
+    ("target resets, queues full", target_reset_full_client, target_reset_full_target), ("slow reader", slow_client, slow_target),
+    ("urgent bytes", urgent_client, urgent_target),
 )
 REFUSED = len(KINDS)            # a service whose target does not listen
 

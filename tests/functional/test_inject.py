@@ -212,7 +212,8 @@ def test_while_serving(world, hooked, engine, figure):
 LASTING = [("parent", "accept4", "EMFILE"), ("parent", "accept4", "ENFILE"), ("parent", "accept4", "ENOMEM"), ("parent", "sendmsg", "EAGAIN"),
            ("parent", "sendmsg", "ENOMEM"), ("parent", "sendmsg", "ETOOMANYREFS"), ("parent", "recvmsg", "ENOMEM"), ("parent", "epoll_pwait2", "EINTR"),
            ("worker", "recvmsg", "ENOMEM"), ("worker", "socket", "EMFILE"), ("worker", "socket", "ENOBUFS"), ("worker", "connect", "EADDRNOTAVAIL"),
-           ("worker", "recvfrom", "ENOMEM"), ("worker", "write", "ENOBUFS"), ("worker", "sendto", "ENOBUFS"), ("worker", "epoll_pwait2", "EINTR"), ("worker", "epoll_ctl", "ENOMEM")]
+           ("worker", "recvfrom", "ENOMEM"), ("worker", "write", "ENOBUFS"), ("worker", "sendto", "ENOBUFS"),
+           ("worker", "epoll_pwait2", "EINTR"), ("worker", "epoll_ctl", "ENOMEM")]
 
 
 def test_that_lasts(world, hooked, figure):
