@@ -12,8 +12,9 @@
 #include "msg.h"
 
 /*
- * items: `count` structs of the message's type, aligned, valid until the handler returns. fds: what came along, owned by chan,
- * which closes on return what the handler did not fd_take(); one that the kernel could not install (limit of open files) is -1. A handler that finds a message wrong returns -1: the sender broke the protocol.
+ * items: `count` structs of the message's type, aligned, valid until the handler returns. fds: what came along, owned by chan, which closes
+ * on return what the handler did not fd_take(); one that the kernel could not install (limit of open files) is -1. A handler that finds a
+ * message wrong returns -1: the sender broke the protocol.
  */
 typedef int chan_handler_fn(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 

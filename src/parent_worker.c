@@ -78,8 +78,8 @@ say_fallback(struct workers *workers, uint32_t engines)
 		if (workers->conf->services[i].engine == ENGINE_ADAPTIVE || (engines & bit) || (workers->fallback_said & bit))
 			continue;
 		workers->fallback_said |= bit;
-		log_warnx("this kernel cannot do the engine %s: %s is used instead", engine_name((unsigned)workers->conf->services[i].engine),
-		    engine_name(ENGINE_ADAPTIVE));
+		log_warnx("this kernel cannot do the engine %s, or the limit of locked memory is too small for it: %s is used instead",
+		    engine_name((unsigned)workers->conf->services[i].engine), engine_name(ENGINE_ADAPTIVE));
 	}
 }
 

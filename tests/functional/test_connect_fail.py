@@ -6,7 +6,7 @@ import time
 import pytest
 
 from conftest import PRIVATE, PUBLIC
-from support import netns, peers, waits
+from support import netns, peers, rows, waits
 
 
 def expect_reset(world, proxy, send=b""):
@@ -30,6 +30,8 @@ def test_refused(world, engine, figure):
     times = [expect_reset(world, proxy) for _ in range(20)]
     assert max(times) < 1
     figure(f"reset after at most {max(times) * 1000:.1f} ms")
+    times.sort()
+    rows.record(11, engine, f"reset p50 {times[len(times) // 2] * 1000:.1f} ms, most {times[-1] * 1000:.1f} ms of {len(times)}")
     proxy.wait_access(20, end="connect-refused", up=0, down=0)
     text = proxy.wait_log(r"(?i)connection refused").string
     assert f"{PRIVATE}:{port}" in text, text
@@ -50,6 +52,7 @@ def test_no_answer(world, blackhole, figure):
     seconds = expect_reset(world, proxy)
     assert 0.2 < seconds < 2
     figure(f"gave up after {seconds * 1000:.0f} ms of 300")
+    rows.record(12, "-", f"gave up after {seconds * 1000:.0f} ms of 300")
     record = proxy.wait_access()[0]
     assert record["end"] == "connect-timeout"
     assert blackhole in proxy.wait_log(r"(?i)(timed out|timeout)").string
@@ -78,6 +81,7 @@ def test_no_answer_does_not_hold_up_others(world, blackhole):
         client.sendall(b"hello")
         assert peers.receive_exactly(client, 5) == b"hello"
     assert time.monotonic() - started < 5
+    rows.record(12, "-", f"20 others served one after the other in {(time.monotonic() - started) * 1000:.0f} ms while {len(waiting)} wait")
     for client in waiting:
         peers.reset(client)         # an orderly end would only be half a close, and nsproxy would rightly go on trying
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from conftest import LONG, PUBLIC
-from support import peers, waits
+from support import peers, rows, waits
 
 REPLY = 100 << 20 if LONG else 10 << 20
 MANY = 2000 if LONG else 100
@@ -22,6 +22,7 @@ def test_client_closes_first_then_a_long_reply(world, engine):
     assert peers.drain(client) == (REPLY, peers.digest(REPLY, 2), "eof")
     record = proxy.wait_access()[0]
     assert (record["up"], record["down"], record["end"]) == ("8", str(REPLY + 64), "closed-by-client")
+    rows.record(15, engine, f"reply after the end: {REPLY} of {REPLY} bytes, digest equal")
 
 
 def test_target_closes_first_then_a_long_upload(world, engine):
@@ -38,6 +39,7 @@ def test_target_closes_first_then_a_long_upload(world, engine):
     assert target.recv(1) == b""
     record = proxy.wait_access()[0]
     assert (record["up"], record["down"], record["end"]) == (str(REPLY), "6", "closed-by-target")
+    rows.record(16, engine, f"target first: {REPLY} of {REPLY} bytes up after it, digest equal")
 
 
 def test_both_close_at_once(world, engine):
@@ -80,6 +82,7 @@ def test_many_times(world, engine, size):
             assert len(peers.receive_exactly(client, 64)) == 64
             assert peers.drain(client)[::2] == (size, "eof")
     assert {record["end"] for record in proxy.wait_access(MANY)} == {"closed-by-client"}
+    rows.record(15, engine, f"{MANY} times with a reply of {size}: 0 bytes missing")
 
 
 def test_half_closed_with_a_pause(world, engine):

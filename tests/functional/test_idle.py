@@ -2,11 +2,12 @@
 """Many connections that do nothing: what each costs, kernel included, and that nobody wakes up for them."""
 
 import os
+import time
 
 import pytest
 
 from conftest import LONG, PUBLIC
-from support import cgroup, peers, proc, waits
+from support import cgroup, peers, proc, rows, waits
 
 COUNT = 4000 if LONG else 1000
 MOST_EACH = 7 * 1024    # bytes
@@ -68,6 +69,7 @@ def test_memory_of_idle_connections(memory_group, world, figure):
     each = (used() - before) / COUNT
     keeper.close_all(clients)
     figure(f"{COUNT} idle: {each / 1024:.2f} KiB each, {'kernel memory included' if memory_group else 'without the kernel memory, which is not shown here'}")
+    rows.record(31, "-", f"{COUNT} idle: {each / 1024:.2f} KiB each{', kernel memory included' if memory_group else ''}")
     assert each <= MOST_EACH
 
 
@@ -81,10 +83,11 @@ def test_nobody_wakes_up_for_idle_connections(world, engine, figure):
     before = {pid: (proc.wakeups(pid), proc.cpu_seconds(pid)) for pid in proxy.pids()}
     waits.stays(proxy.alive, SECONDS, "it serves")
     after = {pid: (proc.wakeups(pid), proc.cpu_seconds(pid)) for pid in before}
-    rows = {proc.program(pid) + f"[{pid}]": after[pid][0] - before[pid][0] for pid in before}
-    figure(f"{COUNT} idle, wake-ups in {SECONDS:g} s: {rows}")
+    woken = {proc.program(pid) + f"[{pid}]": after[pid][0] - before[pid][0] for pid in before}
+    figure(f"{COUNT} idle, wake-ups in {SECONDS:g} s: {woken}")
+    rows.record(31, engine, f"{COUNT} idle, wake-ups in {SECONDS:g} s: {sum(woken.values())}")
     for pid in before:
-        assert after[pid][0] - before[pid][0] <= SECONDS + 2, f"{proc.program(pid)} woke up {rows}"
+        assert after[pid][0] - before[pid][0] <= SECONDS + 2, f"{proc.program(pid)} woke up {woken}"
         assert after[pid][1] - before[pid][1] <= 0.05
     keeper.close_all(clients)
     proxy.wait_access(COUNT)
@@ -122,7 +125,12 @@ def test_latency_among_idle_connections(world, engine):
     port = proxy.addresses("idle")[0][2]
     clients = open_all(lambda: peers.connect(world.pub, PUBLIC, port), keeper)
     busy = world.keep(peers.connect(world.pub, PUBLIC, proxy.addresses("busy")[0][2]))
+    times = []
     for _ in range(500):
+        started = time.monotonic()
         busy.sendall(b"x")
         assert busy.recv(1) == b"x"
+        times.append(time.monotonic() - started)
+    times.sort()
+    rows.record(31, engine, f"one active among {COUNT} idle: p50 {times[250] * 1e6:.0f} us, p99 {times[495] * 1e6:.0f} us")
     keeper.close_all(clients)

@@ -189,7 +189,7 @@ def test_while_serving(world, hooked, engine, figure):
         scenario(world, proxy)
     found = [entry for who, pid in pids.items() for entry in combinations(counts[pid], who)]
     matrix = Matrix()
-    for who, call, errno, when in chosen(found, 200):
+    for who, call, errno, when in chosen(found, 90):
         name = f"{who} {call} {errno} {when}"
         try:
             with strace.injecting([pids[who]], call, errno, when):

@@ -2,11 +2,12 @@
 """max-connections and the end of descriptors: exactly as many as allowed are served, the others wait, nobody is lost, nothing spins."""
 
 import resource
+import time
 
 import pytest
 
 from conftest import PUBLIC
-from support import peers, proc, waits
+from support import peers, proc, rows, waits
 
 
 def ask(client, text=b"ping"):
@@ -100,6 +101,7 @@ def test_few_descriptors(world, engine, figure):
     assert served == crowd
     assert cpu < 0.3, f"the parent used {cpu:.2f} s of processor time in a second of waiting"
     figure(f"{files} descriptors: {at_once} of {crowd} served at once, all in the end, parent's processor time while waiting {cpu * 1000:.0f} ms")
+    rows.record(26, engine, f"{files} descriptors: {at_once} of {crowd} at once, {served} in the end, parent's CPU time {cpu * 1000:.0f} ms a second meanwhile")
     proxy.wait_access(crowd)
 
 
@@ -107,10 +109,12 @@ def test_burst_of_connections(world, engine):
     """Many clients within moments, none lost."""
     server = world.serve(peers.echo)
     proxy = world.relay(server, engine, workers=2)
+    started = time.monotonic()
     clients = [world.connect(proxy) for _ in range(500)]
     for client in clients:
         client.sendall(b"ping")
     assert all(peers.receive_exactly(client, 4) == b"ping" for client in clients)
+    rows.record(30, engine, f"{len(clients)} connects at once: all served, within {time.monotonic() - started:.2f} s")
     for client in clients:
         client.close()
     proxy.wait_access(500)

@@ -5,7 +5,7 @@ import signal
 import time
 
 from conftest import PUBLIC
-from support import peers, proc, waits
+from support import peers, proc, rows, waits
 
 
 def test_everything_ends_with_the_parent(world, engine, figure):
@@ -23,6 +23,7 @@ def test_everything_ends_with_the_parent(world, engine, figure):
     proxy.kill(signal.SIGKILL)
     waits.until(lambda: not any(proc.alive(pid) for pid in children), "the end of workers and reporter")
     figure(f"no process left after {(time.monotonic() - started) * 1000:.0f} ms")
+    rows.record(4, engine, f"{(time.monotonic() - started) * 1000:.0f} ms until no process is left, client reset, port free again")
     proxy.process.wait(waits.PATIENCE)      # its own memory may take longer to go than theirs
     assert peers.drain(client)[2] == peers.RESET
     world.pub.listener(PUBLIC, port).close()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from conftest import PRIVATE, PUBLIC
-from support import peers, waits
+from support import peers, rows, waits
 
 SOON = 1.0              # seconds; the aim is 50 ms, the figure is reported
 
@@ -31,6 +31,8 @@ def test_reset_of_an_idle_connection(world, engine, side, figure):
         other.close()
     assert max(times) < SOON
     figure(f"reset passed on after at most {max(times) * 1000:.1f} ms")
+    times.sort()
+    rows.record(18, engine, f"by the {side}: 0 FIN of {len(times)}, passed on after {times[len(times) // 2] * 1000:.1f} ms, at most {times[-1] * 1000:.1f}")
     assert {record["end"] for record in proxy.wait_access(10)} == {f"{side}-reset"}
 
 
@@ -46,6 +48,7 @@ def test_reset_in_the_middle_of_a_stream(world, engine, side):
     total, _, how = reading.result()
     assert how == peers.RESET, f"{how} after {total} bytes"
     assert proxy.wait_access()[0]["end"] == f"{side}-reset"
+    rows.record(18, engine, f"by the {side} in mid-stream: reset after {total >> 10} KiB, no clean end")
 
 
 @pytest.mark.parametrize("side", ["client", "target"])
@@ -66,6 +69,7 @@ def test_reset_while_the_other_side_does_not_read(world, engine, side):
     proxy.wait_access(end=f"{side}-reset")
     total, _, how = peers.drain(sleeper)
     assert how == peers.RESET, f"{how} after {total} of {sent} bytes"
+    rows.record(19, engine, f"by the {side}: 0 clean ends, {total >> 10} of {sent >> 10} KiB sent came before the reset")
 
 
 @pytest.mark.parametrize("side", ["client", "target"])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support import filters, peers, proc
+from support import filters, peers, proc, rows
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 WORKER_KINDS = {"/dev/null", "socket", "pipe", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]"}
@@ -47,6 +47,8 @@ def test_workers_hold_nothing_else(busy):
         assert not strange
         assert len([what for what in found.values() if what.startswith("/memfd:")]) <= 1
         assert len([what for what in found.values() if what == "/dev/null"]) == 3
+    counted = ", ".join(f"{count} {kind}" for kind, count in sorted(proc.descriptor_kinds(busy.workers()[0]).items()))
+    rows.record(35, "-", f"descriptors of a worker: {counted}")
 
 
 def test_workers_have_an_empty_environment_and_are_not_dumpable(busy, world):
@@ -85,6 +87,7 @@ def test_at_most_thirty_system_calls(world, engine, figure):
     figure(f"{len(numbers)} system calls allowed, of a worker")
     assert len(numbers) <= 30
     assert kills, "a forbidden call does not kill the process"
+    rows.record(35, engine, f"{len(numbers)} system calls allowed of a worker, any other kills it")
     with peers.connect(world.pub, "10.10.10.10", proxy.port) as client:
         client.sendall(b"still works")
         assert peers.receive_exactly(client, 11) == b"still works"

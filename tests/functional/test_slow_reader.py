@@ -7,7 +7,7 @@ import time
 import pytest
 
 from conftest import LONG
-from support import peers, proc
+from support import peers, proc, rows
 
 BLOCKED = 0.4           # seconds without a byte accepted: the sender is held back
 SLOW = 200 if LONG else 20
@@ -62,6 +62,7 @@ def test_sender_is_held_back_and_nothing_is_lost(world, engine, small_buffers, d
     send()
     assert sha_sent[0][0] < BOUND, f"{sha_sent[0][0]} bytes are in flight for a reader that does not read"
     figure(f"{sha_sent[0][0] >> 10} KiB in flight, kernel buffers of both hops included")
+    rows.record(13, engine, f"{direction}: sender held back after {sha_sent[0][0] >> 10} KiB, kernel buffers of both hops included")
     assert peers.drain(receiver)[:2] == sha_sent[0]
 
 
@@ -75,6 +76,7 @@ def test_memory_is_bounded(world, engine, small_buffers, figure):
     sent = sum(work.result() for work in filling)
     grown = proc.rss(worker) - before
     figure(f"{SLOW} readers asleep: worker grew by {grown >> 10} KiB, {(sent // SLOW) >> 10} KiB each in flight")
+    rows.record(13, engine, f"{SLOW} readers asleep: {(grown >> 10) / SLOW:.1f} KiB of the worker each, {(sent // SLOW) >> 10} KiB each in flight")
     assert grown < SLOW * (256 << 10) + (4 << 20)
     assert sent < SLOW * BOUND
     for client, target in pairs:
@@ -104,6 +106,7 @@ def test_others_keep_their_speed(world, engine, small_buffers, figure):
         work.result()
     among = min(transfer() for _ in range(2))
     figure(f"{size / alone / 2**20:.0f} MiB/s alone, {size / among / 2**20:.0f} among {SLOW} sleepers")
+    rows.record(14, engine, f"another connection keeps {100 * alone / among:.0f} % of its rate among {SLOW} sleepers")
     assert among < alone * 3 + 0.5
 
 
@@ -123,3 +126,4 @@ def test_slow_but_steady(world, engine, small_buffers):
         pause.wait(0.001)           # the pace of the reader, not a wait for anything
     sending.result()
     assert (total, sha.hexdigest()) == (size, peers.digest(size, 6))
+    rows.record(14, engine, f"a slow reader got {total} of {size} bytes, digest equal")

@@ -3,7 +3,7 @@
 
 import time
 
-from support import peers, waits
+from support import peers, rows, waits
 
 
 def test_idle_timeout(world, engine, figure):
@@ -37,8 +37,10 @@ def test_half_close_timeout_by_client(world, engine):
     client, target = world.pair(proxy, server)
     client.sendall(b"x")
     client.shutdown(1)
+    started = time.monotonic()
     assert peers.drain(target)[::2] == (1, "eof")
     assert peers.drain(client)[2] == peers.RESET
+    rows.record(17, engine, f"half-open client: closed after {(time.monotonic() - started) * 1000:.0f} ms of 300")
     assert proxy.wait_access()[0]["end"] == "half-close-timeout"
     waits.until(lambda: proxy.wait_settled() is None, "descriptors back")
 
@@ -48,8 +50,10 @@ def test_half_close_timeout_by_target(world, engine):
     proxy = world.relay(server, engine, half_close_timeout='"300ms"')
     client, target = world.pair(proxy, server)
     target.shutdown(1)
+    started = time.monotonic()
     assert peers.drain(client)[::2] == (0, "eof")
     assert peers.drain(target)[2] == peers.RESET
+    rows.record(17, engine, f"half-open target: closed after {(time.monotonic() - started) * 1000:.0f} ms of 300")
     assert proxy.wait_access()[0]["end"] == "half-close-timeout"
 
 
@@ -86,6 +90,7 @@ def test_idle_while_the_receiver_does_not_read(world, engine):
     client, _target = world.pair(proxy, server)
     sending = peers.Background(peers.send_pattern, client, 1 << 30)
     proxy.wait_access(end="idle-timeout")
+    rows.record(25, engine, "a reader that does not read: reset by idle-timeout")
     try:
         sending.result(5)
         raise AssertionError("one GiB went to somebody who does not read")

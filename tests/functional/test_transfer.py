@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import LONG, PRIVATE, PUBLIC
-from support import exchange, peers
+from support import exchange, peers, rows
 
 BIG = 1 << 30 if LONG else 64 << 20
 CONNECTIONS = 2000 if LONG else 200
@@ -69,6 +69,7 @@ def test_many_connections_of_random_sizes(world, engine, figure):
         summary = json.loads(run.stdout)
         assert not summary["errors"] and summary["mismatches"] == 0, summary
         figure(f"{CONNECTIONS} connections, {summary['bytes'] >> 20} MiB in {summary['seconds']} s, all open after {summary['open_s']} s")
+        rows.record(22, engine, f"{CONNECTIONS} connections, {summary['bytes'] >> 20} MiB of random sizes both ways at once, 0 mismatches")
         records = proxy.wait_access(CONNECTIONS)
         assert len(records) == CONNECTIONS
         assert len({record["worker"] for record in records}) == 2, "one worker did all the work"
@@ -90,6 +91,9 @@ def test_ping_pong_of_single_bytes(world, engine, figure):
     times.sort()
     figure(f"p50 {statistics.median(times) * 1e6:.0f} us, p99 {times[len(times) * 99 // 100] * 1e6:.0f} us, max {times[-1] * 1e6:.0f} us")
     assert times[len(times) * 99 // 100] < 0.03, "a round trip waits for a timer"
+    stalls = len([seconds for seconds in times if seconds > 0.05])
+    rows.record(21, engine, f"{ROUND_TRIPS} round trips: p50 {statistics.median(times) * 1e6:.0f} us, p99 {times[len(times) * 99 // 100] * 1e6:.0f} us, "
+                f"most {times[-1] * 1e6:.0f} us, {stalls} above 50 ms")
 
 
 def test_stream_of_single_bytes(world, engine):
@@ -104,6 +108,7 @@ def test_stream_of_single_bytes(world, engine):
     received = peers.receive_exactly(target, SINGLE_BYTES + 1)
     sending.result()
     assert received == bytes(number % 251 for number in range(SINGLE_BYTES))
+    rows.record(21, engine, f"stream: {SINGLE_BYTES} single bytes in order")
 
 
 @pytest.mark.parametrize("size", [1, 4096, 65536])
@@ -117,6 +122,7 @@ def test_first_bytes_sent_with_the_handshake(world, engine, size):
             peers.send_pattern(client, size, turn)
             client.shutdown(1)
             assert peers.receive_exactly(client, 65).decode() == peers.digest(size, turn)
+    rows.record(20, engine, f"{turn + 1} connections with {size} bytes at once after the SYN, and an end: 0 bytes lost or reordered")
 
 
 def test_change_of_traffic_within_one_connection(world, engine):

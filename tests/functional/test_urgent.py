@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from support import peers, proc, waits
+from support import peers, proc, rows, waits
 
 
 @pytest.mark.parametrize("where", ["start", "middle", "end", "everywhere"])
@@ -28,6 +28,8 @@ def test_urgent_byte(world, engine, where, direction):
     sender.sendall(body[position:])
     sender.shutdown(socket.SHUT_WR)
     assert reading.result(20) == expected + body[position:]
+    if where == "everywhere":
+        rows.record(24, engine, f"{direction}, at the start, {len(marks) - 2} times between, at the end: all {len(body) + len(marks)} bytes in order")
 
 
 def test_urgent_byte_then_silence(world, engine, figure):
@@ -43,6 +45,7 @@ def test_urgent_byte_then_silence(world, engine, figure):
     assert not waits.readable(target, 1.0)
     wakeups, cpu = proc.wakeups(worker) - wakeups, proc.cpu_seconds(worker) - cpu
     figure(f"{wakeups} wake-ups and {cpu * 1000:.0f} ms of processor time in one idle second")
+    rows.record(24, engine, f"idle after it: {wakeups} wake-ups and {cpu * 1000:.0f} ms of processor time in a second")
     assert wakeups <= 5 and cpu <= 0.02
     client.sendall(b"more")
     assert peers.receive_exactly(target, 4) == b"more"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from conftest import LONG
-from support import peers, proc, waits
+from support import peers, proc, rows, waits
 
 STREAMS = 200 if LONG else 20
 
@@ -43,6 +43,7 @@ def test_killed_in_the_middle_of_transfers(world, engine, figure):
     assert len(lost) <= held[victim] // 2, "connections of other workers were lost"
     waits.until(lambda: len(proxy.workers()) == 2, "a worker in place of the one killed")
     figure(f"{len(lost)} of {STREAMS} connections lost, a new worker after {(time.monotonic() - started) * 1000:.0f} ms")
+    rows.record(1, engine, f"0 silent truncations, {len(lost)} of {STREAMS} streams lost, respawn {(time.monotonic() - started) * 1000:.0f} ms")
     for client in clients:
         client.close()
     records = proxy.wait_access(held[victim] // 2, end="worker-lost")
@@ -109,7 +110,9 @@ def test_stopped_worker_is_replaced(world):
     proxy.expect_log("worker", "lost")
     victim = proxy.workers()[0]
     os.kill(victim, signal.SIGSTOP)
+    started = time.monotonic()
     waits.until(lambda: not proc.alive(victim), "the end of a worker that does not answer", 25)
+    rows.record(2, "-", f"a stopped worker is killed after {time.monotonic() - started:.1f} s")
     client = world.connect(proxy)
     client.sendall(b"hello")
     assert peers.receive_exactly(client, 5) == b"hello"

@@ -3,13 +3,15 @@
 
 import collections
 import contextlib
+import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
 
-from . import waits
+from . import proc, waits
 
 
 def present():
@@ -29,9 +31,27 @@ def attached(pids, *options):
                 raise AssertionError(f"strace: {said.read()}")
             yield process
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)      # it lets go of them
-            process.wait(20)
+            let_go(process, pids)
+
+
+def let_go(process, pids):
+    """
+    Ends strace while nobody is between the two halves of a system call: there an injected call would be left with ENOSYS in place of the error. A stop signal
+    is taken between calls.
+    """
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    looks = 0
+    while looks < 4:            # traced calls are short stops as well, so it must last
+        looks = looks + 1 if all((proc.stat(pid) or "Z")[0] in "tTZX" for pid in pids) else 0
+        select.select([], [], [], waits.STEP / 2)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    process.wait(20)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _traced(pid):
