@@ -240,10 +240,10 @@ fuzz()
 	return $status
 }
 
-# A minute of mixed traffic with faults at random; --long: an hour.
+# Three minutes of mixed traffic with faults at random; --long: an hour.
 soak()
 {
-	local minutes=1
+	local minutes=3
 	[ -z "$long" ] || minutes=60
 	NSPROXY_PREFIX=$work/main/installed "$work/source/tests/soak.sh" $minutes >"$work/soak.log" 2>&1
 	local status=$?
@@ -306,6 +306,7 @@ main()
 	trap 'exit 1' HUP INT TERM
 	# Some functional tests, one of each kind, for the builds that only vary what the main one shows.
 	quick=smoke
+	[ -z "$long" ] || quick=
 
 	step "packages" packages
 	step "copy of the tree" copy_tree

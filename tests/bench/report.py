@@ -15,7 +15,7 @@ MARKDOWN = (        # heading, case, key, form
     ("1 ping-pong: p50 µs", "rr1", "p50", "{:.0f}"),
     ("64 ping-pongs: thousand/s", "rr64", "rate", "{:.0f}"),
     ("CPU µs each", "rr64", "cost", "{:.2f}"),
-    ("new connections/s, 64 at a time", "crr64", "rate", "{:.0f}"),
+    ("new connections, 64 at a time: thousand/s", "crr64", "rate", "{:.1f}"),
     ("CPU µs each", "crr64", "cost", "{:.0f}"),
     ("4000 idle: KiB each", "idle4k", "memory", "{:.1f}"),
 )
