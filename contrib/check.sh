@@ -302,6 +302,8 @@ main()
 	work=$(mktemp -d /tmp/nsproxy-check.XXXXXX) || exit 1
 	chmod 755 "$work"
 	mkdir "$work/log" "$work/report"
+	NSPROXY_ROWS=$work/rows
+	export NSPROXY_ROWS
 	trap clean_up EXIT
 	trap 'exit 1' HUP INT TERM
 	# Some functional tests, one of each kind, for the builds that only vary what the main one shows.
@@ -315,8 +317,7 @@ main()
 	step "lint" lint
 	step "build with test hooks" build hooked --enable-test-hooks
 	NSPROXY_HOOKS_PREFIX=$work/hooked/installed
-	NSPROXY_ROWS=$work/rows
-	export NSPROXY_HOOKS_PREFIX NSPROXY_ROWS
+	export NSPROXY_HOOKS_PREFIX
 	step "functional tests" functional main functional
 	step "functional tests, rootless" rootless "$quick"
 	step "build with sanitizers" build sanitized --enable-sanitizers

@@ -253,9 +253,14 @@ reporter_confine(struct reporter *reporter)
 static void
 flush(struct reporter *reporter)
 {
-	bool more = workers_say_losses(&reporter->workers);
+	bool more = workers_say_losses(&reporter->workers), left = sink_flush(&reporter->sink);
 
-	if (sink_flush(&reporter->sink) || more) {
+	/* A reader that reads again gets what was held for it as fast as it reads. */
+	if (sink_progress(&reporter->sink)) {
+		reporter->retry_after = RETRY_FIRST;
+		loop_timer_clear(&reporter->loop, &reporter->retry);
+	}
+	if (left || more) {
 		if (reporter->retry.pos != 0)
 			return;
 		loop_timer_set(&reporter->loop, &reporter->retry, reporter->loop.now + reporter->retry_after);

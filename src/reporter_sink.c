@@ -186,6 +186,7 @@ output_write(struct sink_output *out)
 			return false;
 		}
 		out->begin += (uint32_t)n;
+		out->progress = true;
 		out->torn = out->buf[out->begin - 1] != '\n';
 	}
 	out->begin = out->end = 0;
@@ -240,6 +241,18 @@ sink_flush(struct sink *sink)
 			(void)output_flush(sink, id);
 	}
 	return sink->dirty != 0;
+}
+
+bool
+sink_progress(struct sink *sink)
+{
+	bool any = false;
+
+	for (uint32_t id = 0; id < OUTPUTS_MAX; id++) {
+		any |= sink->outputs[id].progress;
+		sink->outputs[id].progress = false;
+	}
+	return any;
 }
 
 /* The rest of a torn line belongs to the file that has its beginning. When that takes neither the rest nor a newline, the line is lost. */

@@ -27,6 +27,7 @@ struct sink_output {
 	bool torn;			/* what was written last ends inside a line; the rest of it is at `begin` */
 	char *buf;			/* whole lines not written yet, from begin to end; mapped once, kept */
 	uint32_t begin, end;
+	bool progress;			/* took bytes since sink_progress() */
 	uint64_t lost;			/* lines that found no room; while there are any, none is taken until the buffer is empty again */
 	int lost_errno;			/* why writing stopped; 0: not known */
 	char label[96];			/* what the log calls this output; "": it is the log */
@@ -57,5 +58,7 @@ bool sink_line_begin(struct sink *sink, uint32_t id, enum log_level level, struc
 void sink_line_end(struct sink *sink, uint32_t id, const struct text *text);
 /* Writes what can be written. True: something is left, or lines were lost and that is not said yet; call again later. */
 bool sink_flush(struct sink *sink);
+/* Did any output take bytes since this was last asked? */
+bool sink_progress(struct sink *sink);
 
 #endif
