@@ -40,6 +40,8 @@
 #define LARGE_MOVES 3
 /* The mark, bytes. A quarter of it is little for a tick; so many ticks with little in a row take the mark back. */
 #define LOW_WATER (512 * 1024)
+/* Bytes that the receive buffer of a marked direction takes at least. */
+#define ROOM (2 * 1024 * 1024)
 #define SMALL_TICKS 2
 /* ns; asked twice as often as the millisecond that is promised. */
 #define TICK_AFTER 500000u
@@ -52,7 +54,16 @@ const struct sandbox_rule splice_syscalls[] = {
 static void
 set_mark(struct pair *pair, int d, int bytes)
 {
-	/* Without the mark we are only woken more often, so failing is no error. */
+	int room = ROOM;
+
+	/*
+	 * A mark may raise the receive buffer, but only so far that the window is as large as the mark (tcp_set_rcvlowat): the sender would stop
+	 * each time before we are woken. A higher mark first makes room for the sender to go on meanwhile.
+	 *
+	 * Without the mark we are only woken more often, so failing is no error.
+	 */
+	if (bytes > 1)
+		(void)setsockopt(pair->fd[d], SOL_SOCKET, SO_RCVLOWAT, &room, sizeof(room));
 	(void)setsockopt(pair->fd[d], SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 	pair->dir[d].marked = bytes > 1;
 	pair->dir[d].large = pair->dir[d].small = 0;
