@@ -40,9 +40,9 @@
 #define LARGE_MOVES 3
 /* The mark, bytes. A quarter of it is little for a tick; so many ticks with little in a row take the mark back. */
 #define LOW_WATER (512 * 1024)
+#define SMALL_TICKS 2
 /* Bytes that the receive buffer of a marked direction takes at least. */
 #define ROOM (2 * 1024 * 1024)
-#define SMALL_TICKS 2
 /* ns; asked twice as often as the millisecond that is promised. */
 #define TICK_AFTER 500000u
 
