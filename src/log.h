@@ -44,7 +44,7 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warnx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_notice(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Category first: "start", "handoff", "conn", "relay", "child", "conf". */
+/* Category first: "start", "child", "handoff", "conn"; nsproxy(8) lists them (lint). */
 void log_debug(const char *category, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The environment does not let us go on: one line at level err, then exit(code). */

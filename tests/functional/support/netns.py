@@ -65,13 +65,17 @@ def have_ipv6():
 
 
 class Namespace:
-    """A named network namespace with addresses on its loopback link. Nothing joins it to any other."""
+    """
+    A named network namespace with addresses on its loopback link. Nothing joins it to any other. The name is a new one that ends with the tag, unless
+    `name` says exactly which; a namespace of that name may be there already.
+    """
 
-    def __init__(self, tag, addresses=()):
-        self.name = f"nt{os.getpid()}-{next(_number)}{tag}"
+    def __init__(self, tag, addresses=(), name=None):
+        self.name = name or f"nt{os.getpid()}-{next(_number)}{tag}"
         self.path = f"/run/netns/{self.name}"
         self.addresses = list(addresses)
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        if not os.path.exists(self.path):
+            subprocess.run(["ip", "netns", "add", self.name], check=True)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         lines = ["link set lo up"]
         lines += [f"addr add {a} dev lo" + (" nodad" if ":" in a else "") for a in addresses if ":" not in a or have_ipv6()]
