@@ -79,6 +79,7 @@ int loop_turn(struct loop *loop, uint64_t most);
 uint64_t loop_clock(void);		/* CLOCK_MONOTONIC in ns */
 uint64_t loop_realtime(void);		/* CLOCK_REALTIME in ns */
 
+#define NS_PER_US 1000ull
 #define NS_PER_MS 1000000ull
 #define NS_PER_S 1000000000ull
 

@@ -22,6 +22,16 @@
 /* A reader that finds a row being written this often in a row has met a writer that died in the middle. */
 #define READ_TRIES 1000
 
+_Static_assert(sizeof(struct sb_service) % sizeof(_Atomic uint64_t) == 0 && sizeof(_Atomic uint64_t) == 8, "sb_service is an array of counters");
+#define SERVICE_COUNTERS (sizeof(struct sb_service) / sizeof(_Atomic uint64_t))
+
+#define MS UINT64_C(1000)
+#define S (1000 * MS)
+const uint64_t sb_bounds[SB_HISTOGRAMS][SB_BUCKETS - 1] = {
+	[SB_CONNECT] = { 100, 250, 500, 1 * MS, 2500, 5 * MS, 10 * MS, 25 * MS, 50 * MS, 100 * MS, 500 * MS, 1 * S },
+	[SB_DURATION] = { 1 * MS, 5 * MS, 10 * MS, 50 * MS, 100 * MS, 500 * MS, 1 * S, 10 * S, 60 * S, 600 * S, 3600 * S, 86400 * S },
+};
+
 static size_t
 round_up(size_t n)
 {
@@ -131,4 +141,28 @@ scoreboard_read_row(const struct scoreboard *sb, uint32_t i, struct conn_record 
 			return 1;
 	}
 	return 0;
+}
+
+void
+sb_observe(struct sb_histogram *histogram, enum sb_histogram_id which, uint64_t us)
+{
+	unsigned i = 0;
+
+	while (i < SB_BUCKETS - 1 && us > sb_bounds[which][i])
+		i++;
+	sb_add(&histogram->buckets[i], 1);
+	sb_add(&histogram->sum, us);
+}
+
+void
+sb_service_add(struct sb_service *to, const struct sb_service *from)
+{
+	_Atomic uint64_t *sums = (void *)to;
+	const _Atomic uint64_t *counters = (const void *)from;
+
+	for (size_t i = 0; i < SERVICE_COUNTERS; i++) {
+		uint64_t n = sb_get(&counters[i]);
+
+		sb_add(&sums[i], n < SB_COUNT_MOST ? n : SB_COUNT_MOST);
+	}
 }

@@ -13,11 +13,24 @@
 
 #include "msg.h"
 
+/* Connect times of connections that got to their target; durations of all that ended. */
+enum sb_histogram_id { SB_CONNECT, SB_DURATION, SB_HISTOGRAMS };
+#define SB_BUCKETS 13			/* the last one is for what is beyond all bounds */
+/* Upper bounds of the buckets but the last, in us, inclusive. The one place: workers count by them, the reporter shows them. */
+extern const uint64_t sb_bounds[SB_HISTOGRAMS][SB_BUCKETS - 1];
+
+struct sb_histogram {
+	_Atomic uint64_t sum;		/* us */
+	_Atomic uint64_t buckets[SB_BUCKETS];	/* each by itself, not added up */
+};
+
+/* Nothing but counters of 64 bits (asserted): sb_service_add() goes over them as an array. */
 struct sb_service {
 	_Atomic uint64_t taken;		/* descriptors received for it */
 	_Atomic uint64_t finished;
-	_Atomic uint64_t bytes[2];	/* of finished connections */
+	_Atomic uint64_t bytes[2];	/* delivered, by direction; of connections that live, too */
 	_Atomic uint64_t ends[CONN_ENDS_COUNT];
+	struct sb_histogram histograms[SB_HISTOGRAMS];
 };
 
 struct sb_row {
@@ -44,6 +57,13 @@ struct scoreboard {
 	uint32_t max_conns, n_services;	/* from the parent, not from the map */
 };
 
+/* Room is for so many services at least: with some to spare, so that a service that is added later finds its place. */
+#define SB_SERVICES_STEP 64u
+static inline uint32_t sb_services_room(size_t n_services)
+{
+	return (uint32_t)((n_services + SB_SERVICES_STEP - 1) / SB_SERVICES_STEP * SB_SERVICES_STEP);
+}
+
 size_t scoreboard_size(uint32_t max_conns, uint32_t n_services);
 /* A sealed memfd of the right size, header filled in; the caller owns it. -1 with errno. */
 int scoreboard_create(uint32_t max_conns, uint32_t n_services);
@@ -54,6 +74,12 @@ int scoreboard_map(struct scoreboard *sb, int fd, int writable, uint32_t max_con
 void scoreboard_unmap(struct scoreboard *sb);
 /* Copies row i as it stood at one moment. 1: used; 0: free, or its writer never let go. */
 int scoreboard_read_row(const struct scoreboard *sb, uint32_t i, struct conn_record *rec);
+
+/* For the one writer: one more value, in us. */
+void sb_observe(struct sb_histogram *histogram, enum sb_histogram_id which, uint64_t us);
+/* to += from, counter by counter. What is absurdly great in `from` (a worker may write anything) counts as SB_COUNT_MOST. */
+void sb_service_add(struct sb_service *to, const struct sb_service *from);
+#define SB_COUNT_MOST (UINT64_C(1) << 53)	/* beyond this a number of Prometheus, which is a double, is not exact any more */
 
 static inline uint64_t sb_get(const _Atomic uint64_t *counter)
 {

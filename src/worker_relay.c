@@ -243,7 +243,7 @@ relay_run_dir(struct worker *worker, struct conn *conn, int d)
 	result = conn->route->engine->pump(&conn->pair, d);
 	if (conn->pair.dir[d].total != before) {
 		conn->active_at = worker->loop.now;
-		conn_record_of(worker, conn)->bytes[d] = conn->pair.dir[d].total;
+		report_moved(worker, conn, d);
 	}
 	if (conn->state != CONN_CONNECTING || result != PUMP_ERROR_OUT)
 		take_result(worker, conn, d, result);
@@ -318,7 +318,7 @@ relay_sent(void *owner, struct pair *pair, int d, uint32_t n)
 
 	pair->dir[d].total += n;
 	conn->active_at = worker->loop.now;
-	conn_record_of(worker, conn)->bytes[d] = pair->dir[d].total;
+	report_moved(worker, conn, d);
 }
 
 void

@@ -91,6 +91,23 @@ report_opened(struct worker *worker, const struct conn *conn, const struct msg_c
 }
 
 void
+report_moved(struct worker *worker, const struct conn *conn, int d)
+{
+	struct conn_record *rec = &worker->board.rows[conn->pair.slot].rec;
+
+	sb_add(&worker->board.services[conn->route->conf.service].bytes[d], conn->pair.dir[d].total - rec->bytes[d]);
+	rec->bytes[d] = conn->pair.dir[d].total;
+}
+
+static void
+observe_times(struct sb_service *service, const struct conn_record *rec)
+{
+	if (rec->connected != 0)
+		sb_observe(&service->histograms[SB_CONNECT], SB_CONNECT, (rec->connected - rec->begun) / NS_PER_US);
+	sb_observe(&service->histograms[SB_DURATION], SB_DURATION, (rec->ended - rec->begun) / NS_PER_US);
+}
+
+void
 report_closed(struct worker *worker, struct conn *conn)
 {
 	struct report *report = &worker->report;
@@ -100,11 +117,10 @@ report_closed(struct worker *worker, struct conn *conn)
 	row_begin(row);
 	row->rec.end = conn->end;
 	row->rec.ended = loop_clock();
-	row->rec.bytes[0] = conn->pair.dir[0].total;
-	row->rec.bytes[1] = conn->pair.dir[1].total;
-	row_end(row);
 	for (int d = 0; d < SIDES; d++)
-		sb_add(&service->bytes[d], conn->pair.dir[d].total);
+		report_moved(worker, conn, d);
+	row_end(row);
+	observe_times(service, &row->rec);
 	sb_add(&service->ends[conn->end], 1);
 	sb_add(&service->finished, 1);
 	sb_add(&worker->board.head->finished, 1);

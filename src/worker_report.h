@@ -31,6 +31,8 @@ void report_init(struct worker *worker, int fd);
 int report_prepare(struct worker *worker, uint32_t max_conns);
 /* Row of the scoreboard for a connection that begins. */
 void report_opened(struct worker *worker, const struct conn *conn, const struct msg_conn *msg);
+/* Its engine moved bytes of direction d: the row, the service's counter. Once for each change of pair.dir[d].total, or less often. */
+void report_moved(struct worker *worker, const struct conn *conn, int d);
 /* Its end: the row, the counters. The slot is free only when the record is sent: then conn_table gets it back. */
 void report_closed(struct worker *worker, struct conn *conn);
 /* Sends what waits, as far as the channel takes it; the rest stays in its rows and is tried again by timer. */

@@ -77,6 +77,11 @@ void conn_want_tick(struct worker *worker, struct conn *conn)
 		worker->conns.ticking.slots[worker->conns.ticking.n++] = 0;
 	conn->ticking = true;
 }
+void report_moved(struct worker *worker, const struct conn *conn, int d)
+{
+	(void)worker;
+	w.record.bytes[d] = conn->pair.dir[d].total;
+}
 struct conn_record *conn_record_of(struct worker *worker, const struct conn *conn)
 {
 	(void)worker, (void)conn;

@@ -78,6 +78,30 @@ test_wrong_sizes(void **state)
 	(void)close(fd);
 }
 
+static void
+test_histograms(void **state)
+{
+	struct sb_histogram histogram = { 0 };
+	uint64_t n = 0;
+
+	(void)state;
+	for (unsigned which = 0; which < SB_HISTOGRAMS; which++) {
+		for (unsigned i = 1; i < SB_BUCKETS - 1; i++)
+			assert_true(sb_bounds[which][i] > sb_bounds[which][i - 1]);
+	}
+	sb_observe(&histogram, SB_CONNECT, 0);
+	sb_observe(&histogram, SB_CONNECT, sb_bounds[SB_CONNECT][0]);
+	sb_observe(&histogram, SB_CONNECT, sb_bounds[SB_CONNECT][0] + 1);
+	sb_observe(&histogram, SB_CONNECT, sb_bounds[SB_CONNECT][SB_BUCKETS - 2] + 1);
+	assert_int_equal(sb_get(&histogram.buckets[0]), 2);
+	assert_int_equal(sb_get(&histogram.buckets[1]), 1);
+	assert_int_equal(sb_get(&histogram.buckets[SB_BUCKETS - 1]), 1);
+	for (unsigned i = 0; i < SB_BUCKETS; i++)
+		n += sb_get(&histogram.buckets[i]);
+	assert_int_equal(n, 4);
+	assert_int_equal(sb_get(&histogram.sum), 2 * sb_bounds[SB_CONNECT][0] + sb_bounds[SB_CONNECT][SB_BUCKETS - 2] + 2);
+}
+
 int
 main(void)
 {
@@ -85,6 +109,7 @@ main(void)
 		cmocka_unit_test(test_sealed),
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_wrong_sizes),
+		cmocka_unit_test(test_histograms),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
