@@ -12,7 +12,7 @@
 #include "addr.h"
 
 /* Raise when msg.def, a payload or the scoreboard changes shape. */
-#define MSG_VERSION 1u
+#define MSG_VERSION 2u
 #define MSG_MAX_SIZE 8192u		/* bytes, head included (asserted for every row) */
 #define MSG_MAX_FDS 64u
 
@@ -161,6 +161,8 @@ struct msg_names {
 	uint32_t output;		/* where its access lines go: OUTPUT_LOG, a file's id, OUTPUT_NONE */
 	uint32_t flags;			/* NAMES_* */
 	uint32_t n_ports;
+	uint32_t service_number;	/* as in struct msg_route and in scoreboards */
+	uint32_t pad;
 	struct wire_addr target;	/* the first port of a range */
 	struct wire_addr listener;	/* likewise, with the port the kernel chose where 0 was asked for */
 	char service[ROUTE_SERVICE_MAX];
@@ -181,6 +183,19 @@ struct msg_worker {
 struct msg_gone {
 	uint32_t index;
 	uint32_t pad;
+	uint64_t death;			/* deaths of workers are numbered from 1 on and told in this order */
+};
+
+struct msg_folded {
+	uint64_t death;			/* the last one; those before it as well */
+};
+
+struct msg_totals {
+	uint32_t n_services, pad;
+};
+
+struct msg_synced {
+	uint32_t workers, pad;		/* that live now */
 };
 
 /* "CONN"; "?" for what is none. */

@@ -36,6 +36,7 @@
 #include "parent_route.h"
 #include "parent_watch.h"
 #include "parent_worker.h"
+#include "totals.h"
 
 enum { KIND_SIGNAL, KIND_LISTENER, KIND_WORKER, KIND_REPORTER, KIND_WATCH };
 
@@ -60,6 +61,7 @@ struct parent {
 	struct watch watch;
 	struct notify notify;
 	struct outputs outputs;
+	struct totals totals;
 	struct pools pools;
 	struct routes routes;
 	struct listen_set listeners;
@@ -345,7 +347,12 @@ parent_acquire(struct parent *parent)
 
 	if (code != EXIT_OK)
 		return code;
-	if (pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files) == -1 || outputs_init(&parent->outputs, conf) == -1 ||
+	if (totals_create(&parent->totals) == -1) {
+		log_err("cannot make the memory for counters");
+		return EXIT_MACHINE;
+	}
+	if (pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files, &parent->totals) == -1 ||
+	    outputs_init(&parent->outputs, conf) == -1 ||
 	    routes_init(&parent->routes, conf, &parent->pools, &parent->outputs) == -1 || !files_suffice(parent) ||
 	    workers_init(&parent->workers, conf, &parent->loop, KIND_WORKER, &parent->pools, &parent->routes) == -1 ||
 	    reporter_init(&parent->reporter, conf, &parent->loop, KIND_REPORTER, &parent->outputs, &parent->routes, &parent->pools) == -1)
@@ -471,6 +478,7 @@ parent_stop(struct parent *parent)
 	routes_free(&parent->routes);
 	outputs_free(&parent->outputs);
 	pools_free(&parent->pools);
+	totals_free(&parent->totals);
 	watch_free(&parent->watch);
 	notify_free(&parent->notify);
 	fd_close(&parent->signal_fd);
@@ -491,6 +499,7 @@ parent_run(const struct conf *conf)
 	parent->conf = conf;
 	parent->signal_fd = parent->loop.epoll_fd = parent->notify.manager = parent->notify.starter = -1;
 	watch_init(&parent->watch, conf, &parent->loop);
+	totals_init(&parent->totals);
 	parent->workers.pools = &parent->pools;
 	parent->workers.program = parent->reporter.program = parent->reporter.chan.fd = parent->reporter.failure_fd = -1;
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]) && code == EXIT_OK && !parent->stopping; i++)

@@ -17,7 +17,7 @@
 static int
 send_hello(struct worker *worker, const struct routes *routes)
 {
-	struct msg_hello hello = { .index = worker->index, .n_services = (uint32_t)worker->pools->conf->n_services,
+	struct msg_hello hello = { .index = worker->index, .n_services = sb_services_room(worker->pools->conf->n_services),
 		.max_conns = worker->pools->max_conns, .n_pipes = WORKER_PIPES, .log_level = (uint32_t)log_level(),
 		.flags = worker->pools->conf->one_id ? HELLO_ONE_ID : 0 };
 

@@ -58,8 +58,10 @@ ref_of(const struct listen_set *set, const struct listener *listener)
 static void
 pause_listener(struct listen_set *set, struct listener *listener)
 {
-	if (!listener->paused && loop_modify(set->loop, listener->bound.fd, 0, ref_of(set, listener)) == 0)
-		listener->paused = true;
+	if (listener->paused || loop_modify(set->loop, listener->bound.fd, 0, ref_of(set, listener)) == -1)
+		return;
+	listener->paused = true;
+	totals_add(set->pools->totals, TOTALS_PAUSES, 1);
 }
 
 /* Polls those again that nothing is in the way of. */
@@ -184,6 +186,7 @@ hand_over(struct listen_set *set, const struct listener *listener, struct worker
 {
 	struct msg_conn conn = { .id = ++set->next_id, .route = listener->route, .port_offset = listener->port_offset };
 
+	totals_add(set->pools->totals, TOTALS_ACCEPTED, 1);
 	addr_to_wire(peer, &conn.client);
 	handoff_conn(worker, &conn, listener->service, fd);
 }
@@ -204,10 +207,12 @@ refuse_some(struct listen_set *set, struct listener *listener)
 	for (uint64_t i = 0; i < ACCEPT_MOST; i++) {
 		FD_AUTO int fd = accept_one(listener, &peer);
 
-		if (fd != -1)
-			set->pools->list[listener->pool].refused++;
-		else if (!accept_failed(set, listener))
+		if (fd == -1 && !accept_failed(set, listener))
 			return;
+		if (fd == -1)
+			continue;
+		set->pools->list[listener->pool].refused++;
+		totals_add(set->pools->totals, TOTALS_REFUSED, 1);
 	}
 }
 

@@ -76,9 +76,9 @@ make_slots(struct pools *pools)
 }
 
 int
-pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files)
+pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals)
 {
-	*pools = (struct pools){ .conf = conf, .loop = loop, .max_conns = conns_for(files, conf->workers) };
+	*pools = (struct pools){ .conf = conf, .loop = loop, .totals = totals, .max_conns = conns_for(files, conf->workers) };
 	if (pools->max_conns < WORKER_LEAST) {
 		log_errx("the limit of %zu open descriptors leaves no room for connections; raise it to 1024 at least: ulimit -n, LimitNOFILE=", files);
 		return -1;
@@ -163,8 +163,10 @@ pools_keep_dead(struct worker *worker)
 		pools_forget_dead(pools, 1);
 	}
 	dead = &pools->dead[pools->n_dead++];
+	totals_add(pools->totals, TOTALS_DEATHS, 1);
 	*dead = (struct dead_worker){ .msg = { .index = worker->index, .max_conns = worker->board.max_conns, .n_services = worker->board.n_services,
 		.pid = (uint32_t)worker->pid }, .report_fd = fd_take(&worker->report_fd), .board_fd = fd_take(&worker->board_fd),
+		.death = sb_get(&pools->totals->parent->values[TOTALS_DEATHS]),
 		.announced = worker->announced == worker->generation };
 	worker->announced = 0;
 }

@@ -20,6 +20,7 @@
 #include "parent_netns.h"
 #include "parent_spawn.h"
 #include "scoreboard.h"
+#include "totals.h"
 
 /* Most clients that wait in the parent for one worker: one full message. */
 #define POOL_BATCH 64
@@ -83,7 +84,9 @@ struct pool {
 struct dead_worker {
 	struct msg_worker msg;
 	int report_fd, board_fd;
-	bool announced;			/* the reporter knows it, but not its end */
+	uint64_t death;			/* its number (msg.h) */
+	bool announced;			/* the reporter knows it */
+	bool told;			/* and its end; forgotten when it says that all is written and counted */
 };
 
 struct pools {
@@ -93,6 +96,7 @@ struct pools {
 	unsigned n;
 	struct worker *workers;		/* [2 * n_workers] */
 	uint32_t n_workers, n_slots;
+	struct totals *totals;		/* not owned */
 	struct dead_worker *dead;	/* [n_slots + 16] */
 	uint32_t n_dead;
 	unsigned *of_service;		/* [n_services] */
@@ -104,7 +108,7 @@ struct pools {
  * Pools for the services of conf; netns[] are conf's, pinned. Two names of one namespace have a pool each, since one of them may come to mean
  * another. `files` is the limit of descriptors of one process. 0, or -1 after a line.
  */
-int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files);
+int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals);
 /* Every worker must be dead. */
 void pools_free(struct pools *pools);
 
@@ -150,7 +154,7 @@ uint32_t pools_count(const struct pools *pools, enum worker_state state);
 uint32_t pools_wanted(const struct pools *pools);
 /* The slot's worker has died: what the reporter has to know of it is kept for it. Takes report_fd and board_fd. */
 void pools_keep_dead(struct worker *worker);
-/* The reporter knows about the first `n` of them. */
+/* The first `n` of them are no longer needed. */
 void pools_forget_dead(struct pools *pools, uint32_t n);
 /* Connections that live in all workers. */
 uint64_t pools_load(const struct pools *pools);

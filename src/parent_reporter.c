@@ -62,6 +62,21 @@ send_settings(struct reporter *reporter)
 }
 
 static int
+send_totals(struct reporter *reporter)
+{
+	const struct totals *totals = reporter->pools->totals;
+	struct msg_totals msg = { .n_services = (uint32_t)reporter->conf->n_services };
+	int fds[2] = { totals->parent_reader, totals->gone_fd };
+
+	if (reporter->totals_sent)
+		return 0;
+	if (chan_send(&reporter->chan, MSG_TOTALS, &msg, 1, fds, 2) == -1)
+		return -1;
+	reporter->totals_sent = true;
+	return 0;
+}
+
+static int
 send_names(struct reporter *reporter)
 {
 	while (reporter->names_sent < reporter->routes->n) {
@@ -98,22 +113,40 @@ send_workers(struct reporter *reporter)
 	return 0;
 }
 
-/* In the order of their deaths. One that no reporter has heard of is introduced first: what it left is read like that of any other. */
+/*
+ * In the order of their deaths. One that no reporter has heard of is introduced first: what it left is read like that of any other. They are kept
+ * until the reporter says that it has counted them, so one that dies before that is no loss: the next one is told again.
+ */
 static int
 send_dead(struct reporter *reporter)
 {
-	while (reporter->pools->n_dead > 0) {
-		struct dead_worker *dead = &reporter->pools->dead[0];
-		struct msg_gone gone = { .index = dead->msg.index };
+	for (uint32_t i = 0; i < reporter->pools->n_dead; i++) {
+		struct dead_worker *dead = &reporter->pools->dead[i];
+		struct msg_gone gone = { .index = dead->msg.index, .death = dead->death };
 		int fds[2] = { dead->report_fd, dead->board_fd };
 
+		if (dead->told)
+			continue;
 		if (!dead->announced && chan_send(&reporter->chan, MSG_WORKER, &dead->msg, 1, fds, 2) == -1)
 			return -1;
 		dead->announced = true;
 		if (chan_send(&reporter->chan, MSG_GONE, &gone, 1, NULL, 0) == -1)
 			return -1;
-		pools_forget_dead(reporter->pools, 1);
+		dead->told = true;
 	}
+	return 0;
+}
+
+static int
+send_synced(struct reporter *reporter)
+{
+	struct msg_synced msg = { .workers = pools_count(reporter->pools, WORKER_SERVING) };
+
+	if (reporter->synced_sent)
+		return 0;
+	if (chan_send(&reporter->chan, MSG_SYNCED, &msg, 1, NULL, 0) == -1)
+		return -1;
+	reporter->synced_sent = true;
 	return 0;
 }
 
@@ -127,6 +160,8 @@ reporter_sync(struct reporter *reporter)
 		return;
 	r = send_settings(reporter);
 	if (r == 0)
+		r = send_totals(reporter);
+	if (r == 0)
 		r = outputs_send(reporter->outputs, &reporter->chan);
 	if (r == 0)
 		r = send_names(reporter);
@@ -134,6 +169,8 @@ reporter_sync(struct reporter *reporter)
 		r = send_dead(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_workers(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = send_synced(reporter);
 	/* Full, or the kernel was short of memory: again when it takes something. After EPIPE its end will be told by SIGCHLD. */
 	full = r == -1 && errno != EPIPE;
 	if (full != reporter->wants_out)
@@ -157,8 +194,24 @@ on_ready(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	return 0;
 }
 
+static int
+on_folded(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_folded *folded = items;
+	struct pools *pools = reporter->pools;
+	uint32_t n = 0;
+
+	(void)count, (void)fds, (void)n_fds;
+	while (n < pools->n_dead && pools->dead[n].told && pools->dead[n].death <= folded->death)
+		n++;
+	pools_forget_dead(pools, n);
+	return 0;
+}
+
 static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_READY] = on_ready,
+	[MSG_FOLDED] = on_folded,
 };
 
 static void
@@ -206,14 +259,14 @@ reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *l
 static void
 forget_told(struct reporter *reporter)
 {
-	reporter->settings_sent = false;
+	reporter->settings_sent = reporter->totals_sent = reporter->synced_sent = false;
 	reporter->names_sent = 0;
 	reporter->wants_out = false;
 	outputs_unsent(reporter->outputs);
 	for (uint32_t i = 0; i < reporter->pools->n_slots; i++)
 		reporter->pools->workers[i].announced = 0;
 	for (uint32_t i = 0; i < reporter->pools->n_dead; i++)
-		reporter->pools->dead[i].announced = false;
+		reporter->pools->dead[i].announced = reporter->pools->dead[i].told = false;
 }
 
 int
@@ -269,6 +322,7 @@ reporter_on_exit(struct reporter *reporter, pid_t pid, int status)
 		log_errx("the reporter %s: %s", was == REPORTER_STARTING ? "could not be started" : "ended", verdict.text);
 		return true;
 	}
+	totals_add(reporter->pools->totals, TOTALS_REPORTER_DEATHS, 1);
 	next = spawn_backoff_next(&reporter->backoff, reporter->loop->now);
 	log_errx("the reporter (process %d) ended: %s; it is started again%s", (int)pid, verdict.text,
 	    next > reporter->loop->now ? " after a while, since it keeps dying" : "");

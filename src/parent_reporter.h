@@ -32,7 +32,7 @@ struct reporter {
 	int failure_fd;
 	struct chan chan;
 	bool wants_out;			/* its channel was full */
-	bool settings_sent;
+	bool settings_sent, totals_sent, synced_sent;
 	uint32_t names_sent;
 	struct spawn_backoff backoff;
 	struct loop_timer respawn;

@@ -117,6 +117,7 @@ fill_names(struct route *route, const struct conf *conf, const struct conf_servi
 	names->output = output;
 	names->flags = service->log_empty ? 0 : NAMES_SKIP_EMPTY;
 	names->n_ports = route->msg.n_ports;
+	names->service_number = route->msg.service;
 	names->target = route->msg.target;
 	addr_to_wire(&route->listen->addr, &names->listener);
 	(void)snprintf(names->service, sizeof(names->service), "%s", service->name);

@@ -191,13 +191,13 @@ make_ends(struct workers *workers, struct worker *worker, struct child_ends *chi
 		return -1;
 	child->report = report[1];
 	worker->report_fd = report[0];
-	child->board = scoreboard_create(pools->max_conns, (uint32_t)pools->conf->n_services);
+	child->board = scoreboard_create(pools->max_conns, sb_services_room(pools->conf->n_services));
 	if (child->board == -1)
 		return -1;
 	worker->board_fd = scoreboard_reader_fd(child->board);
 	if (worker->board_fd == -1)
 		return -1;
-	return scoreboard_map(&worker->board, worker->board_fd, 0, pools->max_conns, (uint32_t)pools->conf->n_services);
+	return scoreboard_map(&worker->board, worker->board_fd, 0, pools->max_conns, sb_services_room(pools->conf->n_services));
 }
 
 static int
@@ -295,6 +295,7 @@ replace(struct workers *workers, struct worker *worker, const char *name, uint64
 	uint64_t next = spawn_backoff_next(&worker->backoff, workers->loop->now);
 	bool at_once = next <= workers->loop->now;
 
+	totals_add(workers->pools->totals, TOTALS_WORKER_DEATHS, 1);
 	log_errx("%s ended: %s; %llu connections lost; %s", name, verdict->text, (unsigned long long)lost,
 	    at_once ? "a new one is started" : "a new one is started after a while, since it keeps dying");
 	if (at_once)

@@ -61,6 +61,8 @@ static int on_output(void *owner, const void *items, unsigned count, int *fds, u
 static int on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_worker(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_log(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 
 static chan_handler_fn *const handlers[MSG_TYPES] = {
@@ -69,6 +71,8 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_NAMES] = on_names,
 	[MSG_WORKER] = on_worker,
 	[MSG_GONE] = on_gone,
+	[MSG_TOTALS] = on_totals,
+	[MSG_SYNCED] = on_synced,
 	[MSG_LOG] = on_log,
 };
 
@@ -94,7 +98,8 @@ on_settings(void *owner, const void *items, unsigned count, int *fds, unsigned n
 	if (reporter->configured || settings->n_routes > ROUTES_MAX || settings->max_workers > WORKERS_MAX)
 		return -1;
 	if (access_init(&reporter->access, &reporter->sink, settings->access_format, settings->n_routes) == -1 ||
-	    workers_init(&reporter->workers, &reporter->loop, KIND_WORKER, &reporter->sink, &reporter->access, settings->max_workers) == -1)
+	    workers_init(&reporter->workers, &reporter->loop, KIND_WORKER, &reporter->sink, &reporter->access, &reporter->totals,
+		settings->max_workers) == -1)
 		fatal(EXIT_MACHINE, "no memory for %u routes and %u workers", settings->n_routes, settings->max_workers);
 	log_set_level((enum log_level)settings->log_level);
 	reporter->one_id = settings->flags & SETTINGS_ONE_ID;
@@ -121,7 +126,38 @@ on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	(void)count;
 	(void)fds;
 	(void)n_fds;
-	return reporter->configured ? access_names(&reporter->access, items) : -1;
+	if (!reporter->configured || access_names(&reporter->access, items) == -1)
+		return -1;
+	totals_name(&reporter->totals, ((const struct msg_names *)items)->service_number, ((const struct msg_names *)items)->service);
+	return 0;
+}
+
+static int
+on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)items;
+	(void)count;
+	(void)n_fds;
+	if (reporter->totals.parent != NULL)
+		return -1;
+	if (totals_map(&reporter->totals, fds) == -1)
+		fatal(EXIT_MACHINE, "cannot map the memory for counters");
+	return 0;
+}
+
+static int
+on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)items;
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	reporter->synced = true;
+	return 0;
 }
 
 static int
@@ -143,7 +179,7 @@ on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds
 	(void)count;
 	(void)fds;
 	(void)n_fds;
-	return reporter->configured ? workers_gone(&reporter->workers, gone->index) : -1;
+	return reporter->configured ? workers_gone(&reporter->workers, gone->index, gone->death) : -1;
 }
 
 static int
@@ -249,6 +285,16 @@ reporter_confine(struct reporter *reporter)
 		parent_ended(reporter);
 }
 
+/* What cannot be told now is told after a later turn; until then the parent keeps what it would send again. */
+static void
+tell_folded(struct reporter *reporter)
+{
+	struct msg_folded folded = { .death = reporter->workers.folded };
+
+	if (folded.death != reporter->folded_told && chan_send(&reporter->parent, MSG_FOLDED, &folded, 1, NULL, 0) == 0)
+		reporter->folded_told = folded.death;
+}
+
 /* The end of a turn: write what there is; come back soon for what could not be written. */
 static void
 flush(struct reporter *reporter)
@@ -290,6 +336,7 @@ reporter_run(struct reporter *reporter)
 		if (loop_turn(&reporter->loop, LOOP_NEVER) == -1)
 			fatal(EXIT_MACHINE, "cannot wait for events");
 		flush(reporter);
+		tell_folded(reporter);
 		if (!reporter->leaving)
 			gather(reporter);
 	}
@@ -302,6 +349,7 @@ void
 reporter_free(struct reporter *reporter)
 {
 	workers_free(&reporter->workers);
+	totals_unmap(&reporter->totals);
 	access_free(&reporter->access);
 	sink_free(&reporter->sink);
 	loop_free(&reporter->loop);

@@ -15,6 +15,7 @@
 #include "reporter_access.h"
 #include "reporter_sink.h"
 #include "reporter_workers.h"
+#include "totals.h"
 
 /* Everything in it is owned. There is one, in main; it may not be moved once initialised (callbacks point into it). */
 struct reporter {
@@ -23,8 +24,11 @@ struct reporter {
 	struct sink sink;
 	struct access access;
 	struct workers workers;
+	struct totals_view totals;
 	struct loop_timer retry;	/* armed while an output or a worker has something left to be written or said */
 	uint64_t retry_after;		/* ns until it fires, doubling up to a second while nothing gets better */
+	uint64_t folded_told;		/* number of the last death that the parent knows to be dealt with */
+	bool synced;			/* every worker has been told */
 	bool configured;		/* SETTINGS came */
 	bool one_id;
 	bool leaving;			/* the parent's channel has ended */

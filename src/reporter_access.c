@@ -201,6 +201,7 @@ route_set(const struct access *access, struct access_route *route, const struct 
 	size_t size;
 
 	route->output = names->output;
+	route->service = names->service_number;
 	route->n_ports = names->n_ports > 0 ? names->n_ports : 1;
 	route->listener_port = names->listener.port;
 	route->target_port = names->target.port;
@@ -220,7 +221,8 @@ route_set(const struct access *access, struct access_route *route, const struct 
 int
 access_init(struct access *access, struct sink *sink, uint32_t format, uint32_t n_routes)
 {
-	struct msg_names unknown = { .output = OUTPUT_LOG, .n_ports = 1, .service = "?", .public_netns = "", .private_netns = "" };
+	struct msg_names unknown = { .output = OUTPUT_LOG, .n_ports = 1, .service_number = UINT32_MAX, .service = "?",
+		.public_netns = "", .private_netns = "" };
 
 	memset(access, 0, sizeof(*access));
 	access->sink = sink;
@@ -355,4 +357,10 @@ access_on_closed(struct access *access, uint32_t worker, const struct conn_recor
 	text_u64(&text, worker);
 	put_facts(&text, &access->clock, format, rec);
 	sink_line_end(access->sink, route->output, &text);
+}
+
+uint32_t
+access_service(const struct access *access, uint32_t route)
+{
+	return route < access->n_routes && access->routes[route].text != NULL ? access->routes[route].service : UINT32_MAX;
 }

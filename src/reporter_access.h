@@ -18,6 +18,7 @@ enum access_piece { PIECE_CLIENT, PIECE_LISTENER, PIECE_LOCAL, PIECE_TARGET, PIE
 
 struct access_route {
 	uint32_t output;		/* OUTPUT_NONE: no line */
+	uint32_t service;		/* its number; UINT32_MAX: none */
 	uint32_t n_ports;		/* at least 1 */
 	uint16_t listener_port, target_port;	/* the first ones of ranges */
 	bool listener_varies, target_varies;	/* the port is not part of the text, but written for each connection */
@@ -41,6 +42,8 @@ int access_init(struct access *access, struct sink *sink, uint32_t format, uint3
 void access_free(struct access *access);
 /* 0, or -1 with errno (EINVAL: no such route, a route that has its names already, names without end). */
 int access_names(struct access *access, const struct msg_names *names);
+/* Number of the route's service; UINT32_MAX: no such route, or its names have not come. */
+uint32_t access_service(const struct access *access, uint32_t route);
 /* The connection has ended: at most one line. What a worker sent is believed in nothing: numbers are clamped, times that run backwards are 0. */
 void access_on_closed(struct access *access, uint32_t worker, const struct conn_record *rec);
 

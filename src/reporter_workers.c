@@ -180,13 +180,15 @@ worker_on_event(void *owner, struct loop_ref ref, uint32_t events)
 }
 
 int
-workers_init(struct workers *workers, struct loop *loop, uint8_t kind, struct sink *sink, struct access *access, uint32_t max)
+workers_init(struct workers *workers, struct loop *loop, uint8_t kind, struct sink *sink, struct access *access, struct totals_view *totals,
+    uint32_t max)
 {
 	memset(workers, 0, sizeof(*workers));
 	workers->loop = loop;
 	workers->kind = kind;
 	workers->sink = sink;
 	workers->access = access;
+	workers->totals = totals;
 	workers->max = max;
 	workers->table = calloc(max > 0 ? max : 1, sizeof(*workers->table));
 	if (workers->table == NULL)
@@ -253,7 +255,7 @@ workers_add(struct workers *workers, const struct msg_worker *msg, int fds[2])
 	if (msg->index >= workers->max)
 		return -1;
 	if (workers->table[msg->index].present)
-		(void)workers_gone(workers, msg->index);
+		(void)workers_gone(workers, msg->index, 0);
 	worker = &workers->table[msg->index];
 	worker->present = true;
 	worker->pid = msg->pid;
@@ -274,42 +276,71 @@ workers_add(struct workers *workers, const struct msg_worker *msg, int fds[2])
 	return 0;
 }
 
-/* Rows that are used after their writer's death, at most once for each connection. Returns how many connections died with it. */
+/* One row that is used after its writer's death. True: the connection died with it. */
+static bool
+report_row(const struct reporter_worker *worker, struct conn_record *rec)
+{
+	bool lost = rec->end == END_NONE;
+
+	if (lost) {
+		rec->end = END_WORKER_LOST;
+		rec->ended = worker->workers->loop->now;
+	}
+	access_on_closed(worker->workers->access, worker->index, rec);
+	return lost;
+}
+
+/*
+ * All of them, at most once for each connection. Returns how many connections died with the worker; by_service [board.n_services]: how many of each
+ * service, or NULL.
+ */
 static uint64_t
-report_rows(struct reporter_worker *worker)
+report_rows(struct reporter_worker *worker, uint32_t *by_service)
 {
 	uint64_t lost = 0;
 
 	for (uint32_t i = 0; worker->board.map != NULL && i < worker->board.max_conns; i++) {
 		struct conn_record rec;
+		uint32_t service;
 
-		if (scoreboard_read_row(&worker->board, i, &rec) != 1 || was_seen(worker, rec.id))
+		if (scoreboard_read_row(&worker->board, i, &rec) != 1 || was_seen(worker, rec.id) || !report_row(worker, &rec))
 			continue;
-		if (rec.end == END_NONE) {
-			rec.end = END_WORKER_LOST;
-			rec.ended = worker->workers->loop->now;
-			lost++;
-		}
-		access_on_closed(worker->workers->access, worker->index, &rec);
+		lost++;
+		service = access_service(worker->workers->access, rec.route);
+		if (by_service != NULL && service < worker->board.n_services)
+			by_service[service]++;
 	}
 	return lost;
 }
 
+static void
+bury(struct reporter_worker *worker, uint64_t death)
+{
+	uint32_t *by_service = calloc(worker->board.n_services + 1, sizeof(*by_service));
+	uint64_t lost;
+
+	if (worker->chan.fd != -1 && chan_drain(&worker->chan, MESSAGES_LEFT_MAX) == -1)
+		worker_hang_up(worker);
+	lost = report_rows(worker, by_service);
+	(void)worker_say_losses(worker, true);
+	if (lost > 0)
+		worker_warn(worker, lost, "connections were lost with this worker");
+	(void)totals_fold(worker->workers->totals, death, &worker->board, by_service);
+	free(by_service);
+}
+
 int
-workers_gone(struct workers *workers, uint32_t index)
+workers_gone(struct workers *workers, uint32_t index, uint64_t death)
 {
 	struct reporter_worker *worker;
-	uint64_t lost;
 
 	if (index >= workers->max || !workers->table[index].present)
 		return -1;
 	worker = &workers->table[index];
-	if (worker->chan.fd != -1 && chan_drain(&worker->chan, MESSAGES_LEFT_MAX) == -1)
-		worker_hang_up(worker);
-	lost = report_rows(worker);
-	(void)worker_say_losses(worker, true);
-	if (lost > 0)
-		worker_warn(worker, lost, "connections were lost with this worker");
+	if (death == 0 || workers->totals->parent == NULL || death > totals_sums(workers->totals)->death)
+		bury(worker, death);
+	if (death > workers->folded)
+		workers->folded = death;
 	worker_forget(worker);
 	return 0;
 }
@@ -319,6 +350,6 @@ workers_all_gone(struct workers *workers)
 {
 	for (uint32_t i = 0; i < workers->max; i++) {
 		if (workers->table[i].present)
-			(void)workers_gone(workers, i);
+			(void)workers_gone(workers, i, 0);
 	}
 }

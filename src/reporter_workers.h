@@ -15,6 +15,7 @@
 #include "reporter_access.h"
 #include "reporter_sink.h"
 #include "scoreboard.h"
+#include "totals.h"
 
 #define WORKER_LINES_PER_S 200u		/* lines of log that one worker may write in a second */
 #define WORKERS_MAX 4096u
@@ -37,22 +38,28 @@ struct reporter_worker {
 };
 
 struct workers {
-	struct loop *loop;		/* not owned, like the next two */
+	struct loop *loop;		/* not owned, like the next three */
 	struct sink *sink;
 	struct access *access;
+	struct totals_view *totals;
 	uint8_t kind;			/* of loop references */
 	struct reporter_worker *table;	/* [max]; owned */
 	uint32_t max;
+	uint64_t folded;		/* number of the last death that is dealt with */
 	uint64_t messages;		/* of CLOSED, handled since this was last set to 0 */
 };
 
 /* 0, or -1 with errno. Allocates the table; registers `kind` with the loop. */
-int workers_init(struct workers *workers, struct loop *loop, uint8_t kind, struct sink *sink, struct access *access, uint32_t max);
+int workers_init(struct workers *workers, struct loop *loop, uint8_t kind, struct sink *sink, struct access *access, struct totals_view *totals,
+    uint32_t max);
 void workers_free(struct workers *workers);
 /* MSG_WORKER. Takes both descriptors. 0, or -1: the message makes no sense. */
 int workers_add(struct workers *workers, const struct msg_worker *msg, int fds[2]);
-/* MSG_GONE: whatever the worker left behind is written, then it is forgotten. 0, or -1: the message makes no sense. */
-int workers_gone(struct workers *workers, uint32_t index);
+/*
+ * MSG_GONE: whatever the worker left behind is written and added to the totals, unless an earlier reporter did so; then it is forgotten.
+ * death 0: it may still live, and nothing is added. 0, or -1: the message makes no sense.
+ */
+int workers_gone(struct workers *workers, uint32_t index, uint64_t death);
 /* The same for all of them. */
 void workers_all_gone(struct workers *workers);
 /* Says what was suppressed or dropped, at most once a second for each worker. True: something is left to be said, call again in a second. */
