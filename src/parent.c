@@ -25,6 +25,7 @@
 
 #include "fdutil.h"
 #include "loop.h"
+#include "parent_activate.h"
 #include "parent_caps.h"
 #include "parent_confine.h"
 #include "parent_listen.h"
@@ -64,6 +65,7 @@ struct parent {
 	struct totals totals;
 	struct pools pools;
 	struct routes routes;
+	struct activation activation;
 	struct listen_set listeners;
 	struct reporter reporter;
 	struct workers workers;
@@ -278,15 +280,19 @@ watchdog_on_timer(void *owner, void *arg)
 
 /* ---- stages ------------------------------------------------------------------------------------------------------------------------- */
 
-/* 0 to 2 are somebody's: nothing that is opened later may get these numbers. What else we inherited is nobody's. */
+/* 0 to 2 are somebody's: nothing that is opened later may get these numbers. What else we inherited is the service manager's or nobody's. */
 static int
-tidy_descriptors(void)
+tidy_descriptors(struct activation *activation)
 {
+	int first_other;
+
+	if (activate_init(activation, &first_other) == -1)
+		return -1;
 	for (int fd = 0; fd <= 2; fd++) {
 		if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != fd)
 			return -1;
 	}
-	return fd_close_from(STDERR_FILENO + 1);
+	return fd_close_from(first_other);
 }
 
 /* Should: make this process one that can be told things. Mustn't: acquire anything of the outside. */
@@ -299,7 +305,7 @@ parent_prepare(struct parent *parent)
 	log_set_journal(outputs_stderr_is_journal());
 	if (!caps_check(conf->one_id))
 		return EXIT_NAMESPACE;
-	if (tidy_descriptors() == -1) {
+	if (tidy_descriptors(&parent->activation) == -1) {
 		log_err("cannot tidy up the descriptors that this process was started with");
 		return EXIT_MACHINE;
 	}
@@ -357,7 +363,7 @@ parent_acquire(struct parent *parent)
 	    workers_init(&parent->workers, conf, &parent->loop, KIND_WORKER, &parent->pools, &parent->routes) == -1 ||
 	    reporter_init(&parent->reporter, conf, &parent->loop, KIND_REPORTER, &parent->outputs, &parent->routes, &parent->pools) == -1)
 		return EXIT_MACHINE;
-	return open_listeners(&parent->listeners, conf, &parent->routes, &parent->pools, parent->watch.netns);
+	return open_listeners(&parent->listeners, conf, &parent->routes, &parent->pools, parent->watch.netns, &parent->activation);
 }
 
 static enum exit_code
@@ -467,6 +473,7 @@ parent_stop(struct parent *parent)
 	parent->stopping = true;
 	watch_stop(&parent->watch);
 	listen_close(&parent->listeners);
+	activate_free(&parent->activation);
 	parent->serving = false;
 	if (parent->loop.epoll_fd != -1) {
 		loop_timer_clear(&parent->loop, &parent->supervise_timer);

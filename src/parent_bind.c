@@ -39,6 +39,7 @@ struct option_row {
 	bool wanted;
 };
 
+/* Clients inherit them from their listener. Which families a socket takes can be set before bind() only: `v6`. */
 static int
 set_options(int fd, const struct conf_service *service, bool v6, bool dual)
 {
@@ -211,6 +212,15 @@ bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoi
 	}
 	bound->fd = fd_take(&fd);
 	return 0;
+}
+
+int
+bind_inherited(const struct conf_service *service, int fd, sa_family_t family)
+{
+	if (fd_set_nonblocking(fd) == -1 || (family != AF_UNIX && set_options(fd, service, false, false) == -1))
+		return -1;
+	/* Once more: for the backlog. */
+	return listen(fd, service->backlog);
 }
 
 void

@@ -38,6 +38,8 @@ open_ports(void *arg)
 
 	job->entered = true;
 	for (uint16_t i = 0; i < job->route->n_ports; i++) {
+		if (job->set->list[job->first + i].bound.fd != -1)
+			continue;
 		job->port = (uint16_t)(job->route->first_port + i);
 		if (bind_tcp(job->service, job->route->listen, job->port, &job->set->list[job->first + i].bound, &job->step) == -1)
 			return -1;
@@ -86,13 +88,26 @@ say_failure(const struct open_job *job, const struct netns *netns)
 	    job->again ? " (this is tried until it works)" : "", strerror(err), hint);
 }
 
+/* Those that are open already are the service manager's. */
+static bool
+is_open(const struct listen_set *set, uint32_t first, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++) {
+		if (set->list[first + i].bound.fd == -1)
+			return false;
+	}
+	return true;
+}
+
 static enum exit_code
 open_route(struct open_job *job, const struct netns *netns, const struct netns *home)
 {
 	struct listener *first = &job->set->list[job->first];
-	int r;
+	int r = 0;
 
-	if (job->route->listen->addr.u.sa.sa_family == AF_UNIX) {
+	if (is_open(job->set, job->first, job->route->n_ports)) {
+		job->entered = true;
+	} else if (job->route->listen->addr.u.sa.sa_family == AF_UNIX) {
 		job->entered = true;
 		r = bind_unix(job->service, job->route->listen, &first->bound, &job->step, &job->hint);
 	} else {
@@ -150,20 +165,25 @@ add_listeners(struct listen_set *set, const struct route *route, bool wanted)
 }
 
 enum exit_code
-open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns)
+open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns,
+    struct activation *activation)
 {
 	enum exit_code code = EXIT_OK, first_code = EXIT_OK;
+	uint32_t next = 0;
 
 	if (allocate(set, conf, routes, pools) == -1)
 		return EXIT_MACHINE;
 	for (unsigned s = 0; s < conf->n_services; s++)
 		set_limit(&set->limits[s], &conf->services[s], pools, pools->of_service[s]);
+	for (uint32_t i = 0; i < routes->n; i++)
+		add_listeners(set, &routes->list[i], netns[routes->list[i].listen->netns].fd == -1);
+	first_code = activate_listeners(activation, set, conf, routes, netns);
 	for (uint32_t i = 0; i < routes->n; i++) {
 		struct route *route = &routes->list[i];
-		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = set->n,
+		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = next,
 			.port = route->first_port, .step = "listen on" };
 
-		add_listeners(set, route, netns[route->listen->netns].fd == -1);
+		next += route->n_ports;
 		if (netns[route->listen->netns].fd == -1)
 			continue;
 		code = open_route(&job, &netns[route->listen->netns], &netns[0]);

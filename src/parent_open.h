@@ -7,15 +7,17 @@
 #define PARENT_OPEN_H
 
 #include "log.h"
+#include "parent_activate.h"
 #include "parent_listen.h"
 #include "parent_route.h"
 
 /*
- * Opens every listener of the routes, in the namespaces netns[] (conf's), but for those that are awaited, whose listeners are `wanted` then;
- * fills in names.listener of the routes. Says everything that fails.
+ * Opens every listener of the routes, in the namespaces netns[] (conf's), but for those that the service manager opened and those that are awaited,
+ * which are `wanted` then; fills in names.listener of the routes. Says everything that fails.
  * EXIT_OK or the exit code of the first error; then listen_close() is the caller's as well.
  */
-enum exit_code open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns);
+enum exit_code open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns,
+    struct activation *activation);
 /* Marks the listeners of conf's namespace number `of`: it is another one now. Returns how many. */
 uint32_t open_want(struct listen_set *set, const struct routes *routes, unsigned of);
 /*
