@@ -16,15 +16,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "fdutil.h"
+#include "log.h"
 #include "parent_caps.h"
 #include "parent_presence.h"
 
@@ -232,4 +235,34 @@ bind_unlink(const struct bound *bound)
 	if (bound->ino != 0 && lstat(bound->addr.u.un.sun_path, &st) == 0 && st.st_dev == bound->dev && st.st_ino == bound->ino)
 		(void)unlink(bound->addr.u.un.sun_path);
 	errno = saved;
+}
+
+/* A packet filter of three lines: a TCP segment with SYN is dropped (and sent again later), every other one passes. */
+static int
+drop_handshakes(int fd)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offsetof(struct tcphdr, th_flags)),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, TH_SYN, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+void
+bind_seal(const struct bound *bound)
+{
+	int r;
+
+	if (bound->addr.u.sa.sa_family == AF_UNIX) {
+		bind_unlink(bound);
+		r = shutdown(bound->fd, SHUT_RD);
+	} else {
+		r = drop_handshakes(bound->fd);
+	}
+	if (r == -1)
+		log_debug("handoff", "a listener cannot be kept from newcomers: %s", strerror(errno));
 }

@@ -26,5 +26,10 @@ int bind_unix(const struct conf_service *service, const struct conf_endpoint *en
 int bind_inherited(const struct conf_service *service, int fd, sa_family_t family);
 /* Removes the path if it still is what we made. */
 void bind_unlink(const struct bound *bound);
+/*
+ * Before the last look into its backlog: from now on nobody is added to it. A new client is refused (unix) or gets no answer (TCP; it tries again
+ * after a second and is refused then); one that was answered before is in the backlog. Best effort.
+ */
+void bind_seal(const struct bound *bound);
 
 #endif

@@ -31,6 +31,8 @@
 #define LIMIT_WAIT (10 * NS_PER_MS)
 #define STARVED_WAIT (100 * NS_PER_MS)
 #define STARVED_QUIET (60 * NS_PER_S)
+/* ns between keeping newcomers out and the last look at who came before */
+#define LAST_WAIT 10000000
 
 /*
  * Moderation: passing clients one by one costs two context switches each, so when they come fast it is cheaper to let some gather. Only then: a
@@ -166,6 +168,7 @@ accept_failed(struct listen_set *set, struct listener *listener)
 {
 	switch (errno) {
 	case EAGAIN:
+	case EINVAL:		/* a unix socket that is sealed */
 		return false;
 	case EMFILE:
 	case ENFILE:
@@ -350,14 +353,22 @@ close_sockets(struct listen_set *set)
 	}
 }
 
-/* What waits in its backlog, as far as there is room. */
+/* What waits in its backlog, as far as there is room: closing it resets the rest. */
 static void
 accept_rest(struct listen_set *set, struct listener *listener)
 {
-	uint64_t room = limit_room(set, listener->service);
+	uint64_t last, most;
 
-	if (listener->bound.fd != -1 && !set->pools->list[listener->pool].missing)
+	if (listener->bound.fd == -1 || set->pools->list[listener->pool].missing)
+		return;
+	most = set->next_id + (uint64_t)set->conf->services[listener->service].backlog + ACCEPT_MOST;
+	do {
+		uint64_t room = limit_room(set, listener->service);
+
+		last = set->next_id;
 		accept_some(set, listener, room < ACCEPT_MOST ? room : ACCEPT_MOST);
+		(void)handoff_flush(set->pools, listener->pool);
+	} while (set->next_id != last && last < most);
 }
 
 int
@@ -377,9 +388,17 @@ listen_replace(struct listen_set *set, struct listener *listener, const struct b
 	return 0;
 }
 
+/* A client that sees its connection made is served, one that comes later is refused; only a handshake under way for longer than LAST_WAIT is cut. */
 void
 listen_stop(struct listen_set *set)
 {
+	struct timespec last = { 0, LAST_WAIT };
+
+	for (uint32_t i = 0; i < set->n; i++) {
+		if (set->list[i].bound.fd != -1)
+			bind_seal(&set->list[i].bound);
+	}
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &last, NULL);
 	for (uint32_t i = 0; i < set->n; i++)
 		accept_rest(set, &set->list[i]);
 	close_sockets(set);
