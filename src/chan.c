@@ -6,8 +6,8 @@
  * Theory of operation: a record is struct msg_head plus its items; descriptors travel with it. Receiving checks, in this order, that nothing
  * was cut, that the version and the type exist, that this peer may send it to us in this phase, that the size is exactly that of the items
  * counted, and that exactly the descriptors came that the row calls for. Only then a handler runs. Whatever the handler did not take is
- * closed here, so a descriptor that came along always has an owner. A role that no row sends descriptors to (the parent) receives without
- * room for them, so the kernel never installs any (unix(7)).
+ * closed here, so a descriptor that came along always has an owner. Where no row brings descriptors from this peer (to the parent from anyone, to
+ * the reporter from a worker or from nsproxyctl) there is no room for them, so the kernel never installs any (unix(7)).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -35,16 +35,24 @@ chan_pair(int ends[2])
 }
 
 static bool
-role_takes_fds(enum msg_role role)
+brings_fds(enum msg_role from, enum msg_role to)
 {
-	return role != MSG_P;
+	for (unsigned i = 0; i < MSG_TYPES; i++) {
+		const struct msg_row *row = msg_row(i);
+
+		if ((row->from & from) && (row->to & to) && row->fds + row->item_fds > 0)
+			return true;
+	}
+	return false;
 }
 
 void
 chan_init(struct chan *chan, int fd, enum msg_role self, enum msg_role peer, chan_handler_fn *const handlers[MSG_TYPES], void *owner)
 {
 	*chan = (struct chan){ .fd = fd, .self = self, .peer = peer, .phase = MSG_START, .handlers = handlers, .owner = owner };
-	if (!role_takes_fds(self)) {
+	chan->takes_fds = brings_fds(peer, self);
+	/* Only the parent may: the other filters have no such call, and who made their sockets did it for them. */
+	if (self == MSG_P) {
 		int off = 0;
 
 		/* Best effort: with it the sender gets EPERM; without it the missing control buffer does the same for us. */
@@ -145,7 +153,7 @@ receive(struct chan *chan, struct received *got)
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
-	if (role_takes_fds(chan->self)) {
+	if (chan->takes_fds) {
 		msg.msg_control = &control;
 		msg.msg_controllen = sizeof(control);
 	}
@@ -168,7 +176,7 @@ receive(struct chan *chan, struct received *got)
 		return -1;
 	}
 	got->cut = (msg.msg_flags & MSG_CTRUNC) != 0;
-	if (got->cut && !role_takes_fds(chan->self))
+	if (got->cut && !chan->takes_fds)
 		got->wrong = "descriptors where none can be received";
 	else if (msg.msg_flags & MSG_TRUNC)
 		got->wrong = "longer than any message";
@@ -177,7 +185,7 @@ receive(struct chan *chan, struct received *got)
 
 /* NULL when the record is exactly what msg.def allows here and now. */
 static const char *
-check(const struct chan *chan, struct received *got, struct msg_head *head)
+check(struct chan *chan, struct received *got, struct msg_head *head)
 {
 	const struct msg_row *row;
 	unsigned n_fds;
@@ -187,6 +195,7 @@ check(const struct chan *chan, struct received *got, struct msg_head *head)
 	if (got->size < sizeof(*head))
 		return "shorter than a head";
 	memcpy(head, got->bytes, sizeof(*head));
+	chan->version = head->version;
 	if (head->version != MSG_VERSION)
 		return "another protocol version";
 	row = msg_row(head->type);

@@ -7,6 +7,7 @@
 #ifndef CHAN_H
 #define CHAN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "msg.h"
@@ -25,6 +26,8 @@ struct chan {
 	chan_handler_fn *const *handlers;	/* [MSG_TYPES]; NULL: never expected here */
 	void *owner;			/* first argument of the handlers */
 	const char *wrong;		/* after EPROTO: what was wrong, a static text */
+	uint32_t version;		/* that the last record claimed; 0: none was long enough */
+	bool takes_fds;			/* some row brings descriptors from this peer to us; otherwise there is no room for any */
 };
 
 /* Both ends non-blocking and close-on-exec. 0 or -1 with errno. */

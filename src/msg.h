@@ -16,7 +16,8 @@
 #define MSG_MAX_SIZE 8192u		/* bytes, head included (asserted for every row) */
 #define MSG_MAX_FDS 64u
 
-enum msg_role { MSG_P = 1, MSG_W = 2, MSG_R = 4 };
+/* Parent, worker, reporter, and nsproxyctl, which may be of another version. */
+enum msg_role { MSG_P = 1, MSG_W = 2, MSG_R = 4, MSG_C = 8 };
 enum msg_phase { MSG_START = 1, MSG_SERVING = 2, MSG_DRAINING = 4 };
 
 enum msg_type {
@@ -95,6 +96,7 @@ struct msg_ready {
 	uint32_t pipe_size;		/* bytes of the smallest pipe; 0: no pipes */
 	uint32_t syscalls;		/* allowed */
 	uint32_t syscalls_checked;	/* of these, with checked arguments */
+	uint8_t why[16];		/* errno for each enum sandbox_layer that is not in force; 0: is not for this process */
 };
 
 struct msg_ping {
@@ -127,6 +129,18 @@ struct conn_record {
 	uint64_t bytes[2];		/* delivered: [0] client to target (up), [1] target to client (down) */
 	struct wire_addr client;
 	struct wire_addr local;		/* the private side's own address; family 0: not asked for or not connected */
+	uint32_t flags;			/* RECORD_* */
+	uint32_t pad;
+};
+#define RECORD_SHUT_UP 1u		/* the client has ended its sending, and that was passed on */
+#define RECORD_SHUT_DOWN 2u		/* likewise the target */
+
+#define RECORD_STATES(X) X(CONNECTING, "connecting") X(OPEN, "open") X(HALF_CLOSED, "half-closed") X(ENDED, "ended")
+enum record_state {
+#define X(name, text) RECORD_##name,
+	RECORD_STATES(X)
+#undef X
+	RECORD_STATES_COUNT
 };
 
 #define MSG_LOG_TEXT 1024
@@ -198,6 +212,188 @@ struct msg_synced {
 	uint32_t workers, pad;		/* that live now */
 };
 
+enum listen_kind { LISTEN_CONTROL, LISTEN_METRICS };
+struct msg_listen {
+	uint32_t kind;			/* enum listen_kind */
+	uint32_t mode;			/* control: control-mode; r: may ask, w: may change */
+	uint32_t uid;			/* control: whom the mode calls the owner, beside root */
+	uint32_t gid;			/* control: whom the mode calls the group */
+};
+
+#define PARENT_VERSION_MAX 32
+struct msg_parent {
+	uint32_t pid, uid, gid;
+	uint32_t log_level;
+	uint64_t started;		/* CLOCK_REALTIME; of the first program, when it was replaced since */
+	uint64_t permitted, effective, bounding;	/* capabilities, bit per number */
+	uint32_t layers;		/* bit per enum sandbox_layer in force */
+	uint32_t syscalls, syscalls_checked;
+	uint32_t workers;		/* that there should be */
+	uint32_t reloads, upgrades;	/* done */
+	uint64_t loaded;		/* CLOCK_REALTIME: when the configuration was read */
+	uint64_t netns;			/* inode of its namespace */
+	char version[PARENT_VERSION_MAX];
+	char file[256];			/* configuration file; "": command line only */
+};
+
+struct msg_service {
+	uint32_t number;		/* as in ROUTE, NAMES and the scoreboard */
+	uint32_t flags;			/* SERVICE_* */
+	uint32_t engine;		/* enum engine_id, as configured */
+	uint32_t pool;
+	uint32_t limit;			/* max-connections; 0: what fits */
+	uint32_t pad;
+	uint64_t drain_until;		/* CLOCK_MONOTONIC, when SERVICE_DRAINED: what is left then is cut */
+	char name[ROUTE_SERVICE_MAX];
+};
+#define SERVICE_DRAINED 1u		/* takes no clients until it is resumed */
+#define SERVICE_MISSING 2u		/* its private namespace is not there: clients are reset */
+#define SERVICE_PAUSED 4u		/* at its limit, or no worker has room: clients wait */
+#define SERVICE_REMOVED 8u		/* not in the configuration any more, but connections live */
+
+#define WORKER_STATES(X) X(STARTING, "starting") X(SERVING, "serving") X(STOPPING, "stopping") X(RETIRED, "retired")
+enum worker_show {
+#define X(name, text) SHOW_##name,
+	WORKER_STATES(X)
+#undef X
+	WORKER_STATES_COUNT
+};
+struct msg_worker_state {
+	uint32_t index, pid, uid, gid;
+	uint32_t state;			/* enum worker_show */
+	uint32_t flags;			/* WORKER_* */
+	uint64_t started;		/* CLOCK_REALTIME */
+	uint64_t netns;			/* inode of its namespace */
+	struct msg_ready ready;		/* zeros while it starts */
+	char pool[256];			/* name of its namespace as configured; "": the one nsproxy was started in */
+};
+#define WORKER_LATE 1u			/* does not answer */
+
+/* What a request may ask for, and what nsproxyctl may. The reporter answers the first ones, the parent does the others. */
+#define CTL_VERBS(X)                                                                                                        \
+	X(STATUS, "status", false) X(SERVICES, "services", false) X(WORKERS, "workers", false)                                   \
+	X(CONNECTIONS, "connections", false) X(PRIVILEGES, "privileges", false) X(METRICS, "metrics", false)                     \
+	X(RELOAD, "reload", true) X(UPGRADE, "upgrade", true) X(DRAIN, "drain", true) X(RESUME, "resume", true)                  \
+	X(KILL, "kill", true) X(LOG_LEVEL, "log-level", true)
+enum ctl_verb {
+#define X(name, text, changes) CTL_##name,
+	CTL_VERBS(X)
+#undef X
+	CTL_VERBS_COUNT
+};
+#define CTL_ANY UINT32_MAX
+
+struct msg_request {
+	uint64_t number;		/* the answer repeats it */
+	uint32_t verb;			/* enum ctl_verb, one that changes something */
+	uint32_t service;		/* DRAIN, RESUME: number, or CTL_ANY for all */
+	uint64_t id;			/* KILL: of the connection */
+	uint32_t worker, slot;		/* KILL: where the reporter saw it */
+	uint32_t level;			/* LOG_LEVEL: enum log_level */
+	uint32_t uid, pid;		/* who asks, for the log */
+	uint32_t pad;
+};
+
+#define CTL_TEXT_MAX 512
+enum ctl_code { CTL_DONE = 0, CTL_REFUSED = 1, CTL_BAD = 2 };	/* as nsproxyctl's exit codes */
+struct msg_result {
+	uint64_t number;
+	uint32_t code;			/* enum ctl_code */
+	uint32_t pad;
+	char text[CTL_TEXT_MAX];
+};
+
+struct msg_close {
+	uint64_t id;
+	uint32_t slot;
+	uint32_t pad;
+};
+
+struct msg_drain {
+	uint64_t within_ms;		/* UINT64_MAX: no deadline any more */
+	uint32_t service;
+	uint32_t pad;
+};
+
+struct msg_level {
+	uint32_t level;			/* enum log_level */
+	uint32_t pad;
+};
+
+/* Which connections; fields at CTL_ANY, 0 or "" do not choose. */
+struct msg_ask {
+	uint32_t verb;			/* enum ctl_verb */
+	uint32_t worker;		/* CONNECTIONS, WORKERS */
+	uint32_t state;			/* enum record_state */
+	uint32_t engine;		/* enum engine_id */
+	uint32_t level;			/* LOG_LEVEL */
+	uint32_t client_bits;		/* of the client's address that must be as given, in its family */
+	uint64_t id;			/* KILL; CONNECTIONS: this one only */
+	struct wire_addr client;	/* family 0: any; port 0: any */
+	char service[ROUTE_SERVICE_MAX];	/* CONNECTIONS, SERVICES, DRAIN, RESUME */
+};
+
+struct row_status {
+	struct msg_parent parent;
+	uint64_t now;			/* CLOCK_REALTIME, when this was answered; like the next one */
+	uint64_t now_mono;		/* CLOCK_MONOTONIC, on which begun, connected and drain_until are measured */
+	uint32_t services, drained;	/* how many; of them drained */
+	uint32_t workers;		/* serving */
+	uint32_t reporter_pid;
+	uint64_t open;			/* connections */
+	uint64_t taken, finished;
+	uint64_t bytes[2];		/* delivered, of those that live, too */
+	uint64_t dropped;		/* records and log lines that were lost */
+};
+
+struct row_service {
+	struct msg_service service;
+	uint64_t open, connecting;
+	uint64_t taken, finished;
+	uint64_t bytes[2];		/* delivered, of those that live, too */
+	uint64_t ends[16];		/* by enum conn_end */
+};
+
+struct row_worker {
+	struct msg_worker_state worker;
+	uint32_t max_conns;
+	uint32_t pad;
+	uint64_t open, taken, finished;
+	uint64_t bytes[2];
+	uint64_t dropped, turns, pipes_used;
+};
+
+struct row_conn {
+	struct conn_record rec;
+	uint32_t worker;
+	uint32_t slot;
+};
+
+enum process_role { PROCESS_PARENT, PROCESS_WORKER, PROCESS_REPORTER };
+struct row_process {
+	uint32_t role;			/* enum process_role */
+	uint32_t index;			/* of a worker */
+	uint32_t pid, uid, gid;
+	uint32_t layers;		/* bit per enum sandbox_layer in force */
+	uint64_t permitted, effective, bounding;	/* capabilities */
+	uint64_t netns;			/* inode */
+	uint32_t landlock_abi, syscalls, syscalls_checked, engines;
+	uint8_t why[16];		/* as in READY */
+	char place[256];		/* name of the namespace; "": the one nsproxy was started in */
+};
+
+struct row_text {
+	uint32_t size;			/* bytes in text */
+	uint32_t pad;
+	char text[4088];
+};
+
+struct msg_end {
+	uint32_t code;			/* enum ctl_code */
+	uint32_t pad;
+	char text[CTL_TEXT_MAX];
+};
+
 /* "CONN"; "?" for what is none. */
 const char *msg_name(unsigned type);
 const char *engine_name(unsigned engine);
@@ -205,6 +401,17 @@ const char *engine_name(unsigned engine);
 int engine_by_name(const char *name);
 /* "closed-by-client"...; "error" for what is none. */
 const char *conn_end_name(unsigned end);
+/* "connecting", "open"...; "?" for what is none. */
+enum record_state record_state(const struct conn_record *rec);
+const char *record_state_name(unsigned state);
+/* -1 when the name is none. */
+int record_state_by_name(const char *name);
+/* "starting"...; "?" for what is none. */
+const char *worker_show_name(unsigned state);
+/* "status"...; "?" for what is none. */
+const char *ctl_verb_name(unsigned verb);
+/* Does it need the permission to change? */
+bool ctl_verb_changes(unsigned verb);
 
 struct msg_row {
 	const char *name;

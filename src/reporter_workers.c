@@ -297,9 +297,10 @@ report_row(const struct reporter_worker *worker, struct conn_record *rec)
 static uint64_t
 report_rows(struct reporter_worker *worker, uint32_t *by_service)
 {
+	uint32_t n = scoreboard_rows(&worker->board);
 	uint64_t lost = 0;
 
-	for (uint32_t i = 0; worker->board.map != NULL && i < worker->board.max_conns; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		struct conn_record rec;
 		uint32_t service;
 

@@ -120,6 +120,14 @@ scoreboard_unmap(struct scoreboard *sb)
 	memset(sb, 0, sizeof(*sb));
 }
 
+uint32_t
+scoreboard_rows(const struct scoreboard *sb)
+{
+	uint64_t n = sb->map != NULL ? sb_get(&sb->head->rows_used) : 0;
+
+	return n < sb->max_conns ? (uint32_t)n : sb->max_conns;
+}
+
 int
 scoreboard_read_row(const struct scoreboard *sb, uint32_t i, struct conn_record *rec)
 {

@@ -46,6 +46,7 @@ struct sb_head {
 	_Atomic uint64_t dropped;	/* records and log lines that the reporter never got */
 	_Atomic uint64_t turns;		/* of the loop */
 	_Atomic uint64_t pipes_used;
+	_Atomic uint64_t rows_used;	/* rows from this number on were never used: reading them would only cost memory */
 };
 
 struct scoreboard {
@@ -72,6 +73,8 @@ int scoreboard_reader_fd(int fd);
 /* Maps; does not take fd. -1 with errno (EPROTO: not a scoreboard of these sizes and this version). */
 int scoreboard_map(struct scoreboard *sb, int fd, int writable, uint32_t max_conns, uint32_t n_services);
 void scoreboard_unmap(struct scoreboard *sb);
+/* How many rows, from the first on, are worth reading. */
+uint32_t scoreboard_rows(const struct scoreboard *sb);
 /* Copies row i as it stood at one moment. 1: used; 0: free, or its writer never let go. */
 int scoreboard_read_row(const struct scoreboard *sb, uint32_t i, struct conn_record *rec);
 

@@ -122,6 +122,7 @@ relay_dir_advance(struct worker *worker, struct conn *conn, int d)
 		return;
 	}
 	conn->first_end = (uint8_t)d;
+	conn_record_of(worker, conn)->flags |= d == SIDE_CLIENT ? RECORD_SHUT_UP : RECORD_SHUT_DOWN;
 	if (shutdown(conn->pair.fd[!d], SHUT_WR) == -1) {
 		conn_close(worker, conn, reset_by[!d]);	/* ENOTCONN: that side is gone */
 		return;

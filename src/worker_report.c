@@ -75,6 +75,7 @@ report_opened(struct worker *worker, const struct conn *conn, const struct msg_c
 {
 	struct sb_row *row = &worker->board.rows[conn->pair.slot];
 
+	atomic_store_explicit(&worker->board.head->rows_used, worker->conns.used, memory_order_relaxed);
 	row_begin(row);
 	row->rec = (struct conn_record){
 		.id = msg->id,

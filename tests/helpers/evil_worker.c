@@ -233,6 +233,7 @@ board_rows(void)
 {
 	uint32_t n = evil.board.max_conns < 200 ? evil.board.max_conns : 200;
 
+	atomic_store(&evil.board.head->rows_used, UINT64_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		struct sb_row *row = &evil.board.rows[i];
 

@@ -54,6 +54,12 @@ test_rows(void **state)
 	atomic_store(&writer_board.rows[9].seq, 1);
 	assert_int_equal(scoreboard_read_row(&board, 9, &rec), 0);
 	assert_int_equal(scoreboard_read_row(&board, 10, &rec), 0);
+	/* What was never used is not worth reading, and no claim of a writer leads beyond the end. */
+	assert_int_equal(scoreboard_rows(&board), 0);
+	atomic_store(&writer_board.head->rows_used, 7);
+	assert_int_equal(scoreboard_rows(&board), 7);
+	atomic_store(&writer_board.head->rows_used, UINT64_MAX);
+	assert_int_equal(scoreboard_rows(&board), 10);
 	sb_add(&writer_board.head->taken, 5);
 	sb_add(&writer_board.services[2].ends[END_IDLE], 2);
 	assert_int_equal(sb_get(&board.head->taken), 5);
