@@ -340,7 +340,7 @@ give(struct activated *activated, const struct places *places)
 		return EXIT_MACHINE;
 	}
 	/* No inode: its path is the manager's, who keeps listening when we end. */
-	listener->bound = (struct bound){ .fd = fd_take(&activated->fd), .addr = activated->addr };
+	listener->bound = (struct bound){ .fd = fd_take(&activated->fd), .addr = activated->addr, .shared = true };
 	log_info("service %s: %s of the service manager is used", conf->services[listener->service].name, who);
 	return EXIT_OK;
 }

@@ -257,6 +257,7 @@ bind_seal(const struct bound *bound)
 {
 	int r;
 
+	ASSERT(!bound->shared);
 	if (bound->addr.u.sa.sa_family == AF_UNIX) {
 		bind_unlink(bound);
 		r = shutdown(bound->fd, SHUT_RD);

@@ -6,6 +6,7 @@
 #ifndef PARENT_BIND_H
 #define PARENT_BIND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -17,6 +18,7 @@ struct bound {
 	struct addr addr;		/* with the port that the kernel chose */
 	dev_t dev;			/* with ino: 0 when there is no path */
 	ino_t ino;
+	bool shared;			/* the service manager holds it too, and goes on listening when we end */
 };
 
 /* 0; -1 with errno, *step ("bind", "change the owner of its path", ...) and maybe *hint (what to do; else NULL). Leaves nothing behind then. */
@@ -28,7 +30,8 @@ int bind_inherited(const struct conf_service *service, int fd, sa_family_t famil
 void bind_unlink(const struct bound *bound);
 /*
  * Before the last look into its backlog: from now on nobody is added to it. A new client is refused (unix) or gets no answer (TCP; it tries again
- * after a second and is refused then); one that was answered before is in the backlog. Best effort.
+ * after a second and is refused then); one that was answered before is in the backlog. Best effort. Never for a shared socket: it would be deaf for
+ * whoever uses it next.
  */
 void bind_seal(const struct bound *bound);
 

@@ -388,19 +388,24 @@ listen_replace(struct listen_set *set, struct listener *listener, const struct b
 	return 0;
 }
 
-/* A client that sees its connection made is served, one that comes later is refused; only a handshake under way for longer than LAST_WAIT is cut. */
+/*
+ * A client that sees its connection made is served, one that comes later is refused; only a handshake under way for longer than LAST_WAIT is cut.
+ * Who waits in a socket of the service manager waits for the next start.
+ */
 void
 listen_stop(struct listen_set *set)
 {
 	struct timespec last = { 0, LAST_WAIT };
 
 	for (uint32_t i = 0; i < set->n; i++) {
-		if (set->list[i].bound.fd != -1)
+		if (set->list[i].bound.fd != -1 && !set->list[i].bound.shared)
 			bind_seal(&set->list[i].bound);
 	}
 	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &last, NULL);
-	for (uint32_t i = 0; i < set->n; i++)
-		accept_rest(set, &set->list[i]);
+	for (uint32_t i = 0; i < set->n; i++) {
+		if (!set->list[i].bound.shared)
+			accept_rest(set, &set->list[i]);
+	}
 	close_sockets(set);
 	listen_after_turn(set);
 	loop_timer_clear(set->loop, &set->limit_timer);
