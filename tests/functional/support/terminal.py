@@ -10,6 +10,8 @@ import subprocess
 import termios
 import time
 
+import pytest
+
 from . import waits
 
 
@@ -20,7 +22,7 @@ class Terminal:
     """
 
     def __init__(self, argv, rows=24, columns=80, kind="linux", utf8=True, env=None):
-        import pyte
+        pyte = pytest.importorskip("pyte", reason="python3-pyte is missing")
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = bytearray()
