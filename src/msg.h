@@ -150,6 +150,7 @@ struct msg_log {
 	char text[MSG_LOG_TEXT];	/* terminated; the receiver checks */
 };
 
+#define MSG_WORKERS_MOST 4096u		/* that a reporter has places for */
 enum access_format { ACCESS_PAIRS, ACCESS_JSON };
 struct msg_settings {
 	uint32_t access_format;
@@ -392,6 +393,10 @@ struct msg_end {
 	uint32_t code;			/* enum ctl_code */
 	uint32_t pad;
 	char text[CTL_TEXT_MAX];
+};
+
+struct msg_leave {
+	uint64_t pad;
 };
 
 /* "CONN"; "?" for what is none. */

@@ -13,246 +13,35 @@
 
 #include "parent.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fdutil.h"
-#include "loop.h"
 #include "parent_activate.h"
+#include "parent_adopt.h"
 #include "parent_caps.h"
+#include "parent_conf_pack.h"
 #include "parent_confine.h"
-#include "parent_listen.h"
-#include "parent_notify.h"
 #include "parent_open.h"
-#include "parent_output.h"
-#include "parent_pool.h"
-#include "parent_reporter.h"
-#include "parent_route.h"
-#include "parent_watch.h"
-#include "parent_worker.h"
+#include "parent_parts.h"
+#include "parent_renew.h"
+#include "parent_retire.h"
+#include "parent_signal.h"
+#include "sandbox.h"
 #include "totals.h"
 
-enum { KIND_SIGNAL, KIND_LISTENER, KIND_WORKER, KIND_REPORTER, KIND_WATCH };
-
-/* Timers of this file: supervision, stop, watchdog; the reporter's, and the one of workers that are retired. */
-#define OTHER_TIMERS 5
+/* Timers of the parent itself: supervision, stop, watchdog, reload, settling; the reporter's, and the one of workers that are retired. */
+#define OTHER_TIMERS 7
 /* Descriptors of ours beside those that are counted: loop, signals, programs, namespaces under way, a child's ends while it is started. */
 #define OTHER_FDS 64
 #define FDS_PER_WORKER 3
 /* Of a worker that died, for the reporter. */
 #define FDS_PER_DEAD 2
-/* After the workers' own deadline. */
-#define STOP_GRACE (2 * NS_PER_S)
-#define STOP_RETRY (10 * NS_PER_MS)
 /* For the reporter to write what it has. */
 #define REPORTER_LAST (5 * NS_PER_S)
-
-struct parent {
-	const struct conf *conf;
-	size_t files;			/* limit of descriptors of one process */
-	struct loop loop;
-	int signal_fd;
-	struct watch watch;
-	struct notify notify;
-	struct outputs outputs;
-	struct totals totals;
-	struct pools pools;
-	struct routes routes;
-	struct activation activation;
-	struct listen_set listeners;
-	struct reporter reporter;
-	struct workers workers;
-	struct loop_timer supervise_timer, watchdog_timer, stop_timer;
-	bool serving;			/* listeners are polled */
-	bool stopping;			/* told to; at the first signal */
-	bool without_limit;		/* by QUIT: until the last connection ends */
-	uint64_t stop_deadline;		/* loop time; LOOP_NEVER: none */
-};
-
-/* ---- signals ------------------------------------------------------------------------------------------------------------------------ */
-
-/* Milliseconds that workers still have. */
-static uint64_t
-stop_within_ms(const struct parent *parent)
-{
-	if (parent->stop_deadline == LOOP_NEVER)
-		return UINT64_MAX;
-	return parent->stop_deadline > parent->loop.now ? (parent->stop_deadline - parent->loop.now) / NS_PER_MS : 0;
-}
-
-/* Tells the workers; looks again until all have been told, and at the end of their time. */
-static void
-stop_tell(struct parent *parent, bool again)
-{
-	uint64_t next = LOOP_NEVER;
-
-	if (!workers_stop(&parent->workers, stop_within_ms(parent), again))
-		next = parent->loop.now + STOP_RETRY;
-	else if (parent->stop_deadline != LOOP_NEVER)
-		next = parent->stop_deadline + STOP_GRACE;
-	loop_timer_set(&parent->loop, &parent->stop_timer, next);
-}
-
-static void
-stop_on_timer(void *owner, void *arg)
-{
-	struct parent *parent = arg;
-
-	(void)owner;
-	if (parent->stop_deadline == LOOP_NEVER || parent->loop.now < parent->stop_deadline + STOP_GRACE) {
-		stop_tell(parent, false);
-		return;
-	}
-	log_warnx("workers are still there after their time: they are killed");
-	workers_kill(&parent->workers);
-}
-
-static void
-stop_begin(struct parent *parent, bool without_limit)
-{
-	uint64_t ms = parent->conf->drain_timeout_ms, load;
-
-	parent->stopping = true;
-	parent->without_limit = without_limit;
-	parent->stop_deadline = without_limit ? LOOP_NEVER : parent->loop.now + ms * NS_PER_MS;
-	notify_stopping(&parent->notify);
-	watch_stop(&parent->watch);
-	if (!parent->serving)
-		return;
-	listen_stop(&parent->listeners);
-	load = pools_load(&parent->pools);
-	if (without_limit)
-		log_notice("stopping when the last of %llu connections has ended", (unsigned long long)load);
-	else
-		log_notice("stopping; %llu connections have %llu.%03llu s to end", (unsigned long long)load, (unsigned long long)(ms / 1000),
-		    (unsigned long long)(ms % 1000));
-	stop_tell(parent, false);
-}
-
-static void
-on_term(struct parent *parent)
-{
-	if (!parent->stopping) {
-		stop_begin(parent, false);
-	} else if (parent->without_limit) {
-		parent->without_limit = false;
-		parent->stop_deadline = parent->loop.now + parent->conf->drain_timeout_ms * NS_PER_MS;
-		log_notice("stopping within %llu ms instead", (unsigned long long)parent->conf->drain_timeout_ms);
-		stop_tell(parent, true);
-	} else {
-		log_notice("stopping at once; %llu connections are reset", (unsigned long long)pools_load(&parent->pools));
-		workers_kill(&parent->workers);
-	}
-}
-
-static void
-on_quit(struct parent *parent)
-{
-	if (!parent->stopping)
-		stop_begin(parent, true);
-}
-
-static void
-reopen_logs(struct parent *parent)
-{
-	outputs_reopen(&parent->outputs);
-	reporter_sync(&parent->reporter);
-}
-
-static void
-on_usr1(struct parent *parent)
-{
-	reopen_logs(parent);
-	log_notice("log files were opened again");
-}
-
-/* What HUP does as long as the configuration of a running parent is fixed: the part that needs no configuration. */
-static void
-on_hup(struct parent *parent)
-{
-	notify_reloading(&parent->notify);
-	reopen_logs(parent);
-	if (parent->conf->file == NULL)
-		log_notice("SIGHUP: log files were opened again; there is no configuration file to read");
-	else
-		log_warnx("SIGHUP: log files were opened again, but %s was not read: this version applies a new configuration at a restart only",
-		    parent->conf->file);
-	notify_reloaded(&parent->notify);
-}
-
-static void
-on_usr2(struct parent *parent)
-{
-	(void)parent;
-	log_warnx("SIGUSR2: this version cannot replace its program while it runs; nothing was done");
-}
-
-static void
-on_child(struct parent *parent)
-{
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (!workers_on_exit(&parent->workers, pid, status) && !reporter_on_exit(&parent->reporter, pid, status))
-			log_debug("child", "process %d, which nobody waits for, ended", (int)pid);
-	}
-}
-
-static const struct {
-	int signal;
-	void (*run)(struct parent *parent);
-} signal_table[] = {
-	{ SIGCHLD, on_child },
-	{ SIGTERM, on_term },
-	{ SIGINT, on_term },
-	{ SIGQUIT, on_quit },
-	{ SIGHUP, on_hup },
-	{ SIGUSR1, on_usr1 },
-	{ SIGUSR2, on_usr2 },
-};
-#define N_SIGNALS (sizeof(signal_table) / sizeof(signal_table[0]))
-
-static void
-signals_on_readable(void *owner, struct loop_ref ref, uint32_t events)
-{
-	struct parent *parent = owner;
-	struct signalfd_siginfo info;
-
-	(void)ref, (void)events;
-	while (read(parent->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		for (size_t i = 0; i < N_SIGNALS; i++) {
-			if ((uint32_t)signal_table[i].signal == info.ssi_signo)
-				signal_table[i].run(parent);
-		}
-	}
-}
-
-/* From here on signals only come through the descriptor: no work is ever done in a handler. */
-static int
-signals_init(struct parent *parent)
-{
-	sigset_t set;
-
-	(void)sigemptyset(&set);
-	for (size_t i = 0; i < N_SIGNALS; i++) {
-		(void)sigaddset(&set, signal_table[i].signal);
-		/* An ignored signal (nohup, a careless starter) would never arrive. */
-		(void)signal(signal_table[i].signal, SIG_DFL);
-	}
-	(void)signal(SIGPIPE, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) == -1)
-		return -1;
-	parent->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return parent->signal_fd == -1 ? -1 : 0;
-}
 
 /* ---- timers ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -282,7 +71,7 @@ watchdog_on_timer(void *owner, void *arg)
 
 /* 0 to 2 are somebody's: nothing that is opened later may get these numbers. What else we inherited is the service manager's or nobody's. */
 static int
-tidy_descriptors(struct activation *activation)
+tidy_descriptors(struct activation *activation, bool inherited)
 {
 	int first_other;
 
@@ -292,7 +81,44 @@ tidy_descriptors(struct activation *activation)
 		if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != fd)
 			return -1;
 	}
-	return fd_close_from(first_other);
+	/* A state's descriptors are the only ones that we were executed with. */
+	return inherited ? 0 : fd_close_from(first_other);
+}
+
+/* Where our program is: what an upgrade finds anew. Nothing else will do: argv[0] says what the starter liked to. */
+static char *
+find_program(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	path[n > 0 ? n : 0] = '\0';
+	return strdup(path);
+}
+
+/* The level and the form that the parent's pipe wants: what could be said twice is for the image that comes after the trial. */
+static void
+prepare_trial(const struct conf *conf)
+{
+	sandbox_die_with_parent();
+	log_set_journal(true);
+	if (conf->log_level < LOG_L_DEBUG)
+		log_set_level(LOG_L_ERR);
+}
+
+static int
+prepare_notify(struct parent *parent)
+{
+	const struct conf *conf = parent->conf;
+	bool keep_stderr = conf->log.kind == CONF_LOG_STDERR;
+
+	if (parent_is_trial(parent))
+		notify_init_trial(&parent->notify);
+	else if (parent_is_replacement(parent))
+		notify_adopt(&parent->notify, parent->state, keep_stderr, conf->pidfile);
+	else
+		return notify_init(&parent->notify, conf->background, keep_stderr, conf->pidfile);
+	return 0;
 }
 
 /* Should: make this process one that can be told things. Mustn't: acquire anything of the outside. */
@@ -303,25 +129,24 @@ parent_prepare(struct parent *parent)
 
 	log_set_level(conf->log_level);
 	log_set_journal(outputs_stderr_is_journal());
+	if (parent_is_trial(parent))
+		prepare_trial(conf);
 	if (!caps_check(conf->one_id))
 		return EXIT_NAMESPACE;
-	if (tidy_descriptors(&parent->activation) == -1) {
+	if (tidy_descriptors(&parent->activation, parent->state != NULL) == -1) {
 		log_err("cannot tidy up the descriptors that this process was started with");
 		return EXIT_MACHINE;
 	}
-	if (notify_init(&parent->notify, conf->background, conf->log.kind == CONF_LOG_STDERR, conf->pidfile) == -1)
+	if (prepare_notify(parent) == -1)
 		return EXIT_MACHINE;
 	parent->files = fd_raise_limit();
 	if (loop_init(&parent->loop, (uint32_t)(conf->n_services * (2 * conf->workers + 1) + conf->n_netns) + LISTEN_TIMERS + OTHER_TIMERS, parent) == -1 ||
-	    signals_init(parent) == -1 ||
-	    loop_add(&parent->loop, parent->signal_fd, EPOLLIN, (struct loop_ref){ .kind = KIND_SIGNAL }) == -1) {
+	    signals_init(parent) == -1) {
 		log_err("cannot make the event loop");
 		return EXIT_MACHINE;
 	}
-	loop_on(&parent->loop, KIND_SIGNAL, signals_on_readable, parent);
 	parent->supervise_timer = (struct loop_timer){ .fn = supervise_on_timer, .arg = parent };
 	parent->watchdog_timer = (struct loop_timer){ .fn = watchdog_on_timer, .arg = parent };
-	parent->stop_timer = (struct loop_timer){ .fn = stop_on_timer, .arg = parent };
 	return EXIT_OK;
 }
 
@@ -330,46 +155,95 @@ static bool
 files_suffice(const struct parent *parent)
 {
 	const struct pools *pools = &parent->pools;
-	size_t need = OTHER_FDS + parent->watch.n + parent->outputs.n + parent->routes.n_dirs;
+	size_t before = pools->n_slots - 2 * pools->n_workers;
+	size_t need = OTHER_FDS + parent->watch.n + parent->outputs.n + parent->routes.n_dirs + (FDS_PER_WORKER + FDS_PER_DEAD) * before;
 
 	/* Where the namespace may change there may be twice as many workers for a while. */
 	for (unsigned i = 0; i < pools->n; i++)
 		need += (FDS_PER_WORKER + FDS_PER_DEAD) * (size_t)pools->list[i].n * (pools->list[i].of_netns != 0 ? 2 : 1);
 	for (uint32_t i = 0; i < parent->routes.n; i++)
 		need += parent->routes.list[i].n_ports;
-	if (need <= parent->files)
-		return true;
-	log_errx("this configuration needs %zu descriptors in the parent alone, but the limit of open files is %zu (ulimit -n, LimitNOFILE=)", need,
-	    parent->files);
-	return false;
+	if (need > parent->files)
+		log_errx("this configuration needs %zu descriptors in the parent alone, but the limit of open files is %zu (ulimit -n, LimitNOFILE=); "
+		    "%zu workers of before may still finish connections", need, parent->files, before);
+	else if (pools->n_slots > MSG_WORKERS_MOST)
+		log_errx("this configuration needs %u places for workers, %u at most; %zu workers of before still finish connections", pools->n_slots,
+		    MSG_WORKERS_MOST, before);
+	return need <= parent->files && pools->n_slots <= MSG_WORKERS_MOST;
 }
 
-/* Should: pin namespaces, find the programs, open outputs and listeners. Mustn't: fork, accept. */
+/* Workers that there are already. */
+static uint32_t
+count_before(const struct parent *parent)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; parent->state != NULL && i < parent->state->n_workers; i++)
+		n += parent->state->workers[i].pid > 0;
+	return n;
+}
+
+/* Counters go on where they were. */
+static int
+acquire_totals(struct parent *parent, struct state *before)
+{
+	FD_AUTO int parents = before != NULL ? state_take_fd(before, "totals") : -1;
+	FD_AUTO int sums = before != NULL ? state_take_fd(before, "sums") : -1;
+
+	if (parents != -1 && sums != -1 && totals_adopt(&parent->totals, parents, sums) == 0) {
+		(void)fd_take(&parents);
+		(void)fd_take(&sums);
+		return 0;
+	}
+	if (totals_create(&parent->totals) == 0)
+		return 0;
+	log_err("cannot make the memory for counters");
+	return -1;
+}
+
+static int
+acquire_tables(struct parent *parent)
+{
+	const struct conf *conf = parent->conf;
+	struct state *before = parent_is_replacement(parent) ? parent->state : NULL;
+	int worker = before != NULL ? state_take_fd(before, "worker-program") : -1;
+	int reporter = before != NULL ? state_take_fd(before, "reporter-program") : -1;
+
+	if (acquire_totals(parent, before) == -1 ||
+	    pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files, &parent->totals, count_before(parent)) == -1 ||
+	    outputs_init(&parent->outputs, conf, before != NULL) == -1 ||
+	    routes_init(&parent->routes, conf, &parent->pools, &parent->outputs, before) == -1 || (before == NULL && !files_suffice(parent)) ||
+	    workers_init(&parent->workers, conf, &parent->loop, KIND_WORKER, &parent->pools, &parent->routes, worker) == -1 ||
+	    reporter_init(&parent->reporter, conf, &parent->loop, KIND_REPORTER, &parent->outputs, &parent->routes, &parent->pools, reporter) == -1)
+		return -1;
+	if (before != NULL)
+		adopt_workers(&parent->workers, before);
+	parent->reporter.trial = parent_is_trial(parent);
+	return 0;
+}
+
+/* Should: pin namespaces, find the programs, open outputs and listeners, or take over those that are open. Mustn't: fork, accept. */
 static enum exit_code
 parent_acquire(struct parent *parent)
 {
-	const struct conf *conf = parent->conf;
-	enum exit_code code = watch_pin(&parent->watch);
+	enum exit_code code = watch_pin(&parent->watch, parent_is_replacement(parent));
 
 	if (code != EXIT_OK)
 		return code;
-	if (totals_create(&parent->totals) == -1) {
-		log_err("cannot make the memory for counters");
+	renew_want_capabilities(parent->conf);
+	if (acquire_tables(parent) == -1)
 		return EXIT_MACHINE;
-	}
-	if (pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files, &parent->totals) == -1 ||
-	    outputs_init(&parent->outputs, conf) == -1 ||
-	    routes_init(&parent->routes, conf, &parent->pools, &parent->outputs) == -1 || !files_suffice(parent) ||
-	    workers_init(&parent->workers, conf, &parent->loop, KIND_WORKER, &parent->pools, &parent->routes) == -1 ||
-	    reporter_init(&parent->reporter, conf, &parent->loop, KIND_REPORTER, &parent->outputs, &parent->routes, &parent->pools) == -1)
-		return EXIT_MACHINE;
-	return open_listeners(&parent->listeners, conf, &parent->routes, &parent->pools, parent->watch.netns, &parent->activation);
+	code = open_listeners(&parent->listeners, parent->conf, &parent->routes, &parent->pools, parent->watch.netns, &parent->activation,
+	    parent->state);
+	if (parent_is_replacement(parent))
+		parent->listeners.next_id = parent->state->head.next_id;
+	return code;
 }
 
 static enum exit_code
 parent_confine(struct parent *parent)
 {
-	return confine(parent->conf->one_id);
+	return confine(parent->conf->one_id, parent->state != NULL ? parent->state->head.filter : 0);
 }
 
 static enum exit_code
@@ -388,6 +262,7 @@ parent_turn(struct parent *parent)
 	}
 	if (parent->serving)
 		listen_after_turn(&parent->listeners);
+	renew_check(parent);
 	return EXIT_OK;
 }
 
@@ -398,6 +273,10 @@ parent_spawn_all(struct parent *parent)
 	enum exit_code code = EXIT_OK;
 
 	loop_timer_set(&parent->loop, &parent->supervise_timer, loop_clock());
+	if (parent_is_replacement(parent)) {
+		renew_take_over(parent);
+		return EXIT_OK;
+	}
 	if (reporter_start(&parent->reporter) == -1)
 		return EXIT_MACHINE;
 	while (code == EXIT_OK && !parent->stopping && parent->reporter.state != REPORTER_SERVING) {
@@ -419,13 +298,43 @@ parent_spawn_all(struct parent *parent)
 	return code;
 }
 
+/* All would start as it should: that is said by leaving the configuration, so that it need not be read a second time. */
+static enum exit_code
+end_trial(struct parent *parent)
+{
+	int fd = state_take_fd(parent->state, "configuration");
+
+	if (fd != -1 && conf_store(parent->conf, fd) == 0)
+		return EXIT_OK;
+	log_err("cannot leave the configuration to the parent");
+	return EXIT_MACHINE;
+}
+
+static enum exit_code
+announce(struct parent *parent)
+{
+	char status[128];
+
+	if (parent_is_replacement(parent)) {
+		renew_settle(parent);
+		return EXIT_OK;
+	}
+	if (notify_pidfile(&parent->notify) == -1)
+		return EXIT_MACHINE;
+	log_notice("%s", renew_status(parent, status));
+	notify_ready(&parent->notify, status);
+	reload_settled(&parent->reload);
+	return EXIT_OK;
+}
+
 /* Should: announce readiness, accept, hand over, supervise, until told to stop and the last worker is gone. Mustn't: block. */
 static enum exit_code
 parent_serve(struct parent *parent)
 {
-	enum exit_code code = EXIT_OK;
-	char status[128];
+	enum exit_code code;
 
+	if (parent_is_trial(parent))
+		return end_trial(parent);
 	parent->workers.phase = WORKERS_SERVING;
 	parent->reporter.respawns = true;
 	open_announce(&parent->listeners, &parent->routes);
@@ -435,11 +344,7 @@ parent_serve(struct parent *parent)
 	}
 	parent->serving = true;
 	watch_start(&parent->watch, KIND_WATCH, &parent->pools, &parent->routes, &parent->listeners, &parent->workers);
-	(void)snprintf(status, sizeof(status), "ready, %zu services, %u workers", parent->conf->n_services, pools_wanted(&parent->pools));
-	if (notify_pidfile(&parent->notify) == -1)
-		return EXIT_MACHINE;
-	log_notice("%s", status);
-	notify_ready(&parent->notify, status);
+	code = announce(parent);
 	if (parent->notify.watchdog_ns > 0)
 		watchdog_on_timer(NULL, parent);
 	while (code == EXIT_OK && !(parent->stopping && pools_count(&parent->pools, WORKER_DEAD) == parent->pools.n_slots))
@@ -489,11 +394,12 @@ parent_stop(struct parent *parent)
 	watch_free(&parent->watch);
 	notify_free(&parent->notify);
 	fd_close(&parent->signal_fd);
+	reload_free(&parent->reload);
 	loop_free(&parent->loop);
 }
 
 enum exit_code
-parent_run(const struct conf *conf)
+parent_run(const struct conf *conf, struct state *state, char *const argv[])
 {
 	static enum exit_code (*const stages[])(struct parent *parent) = {
 		parent_prepare, parent_acquire, parent_confine, parent_spawn_all, parent_serve,
@@ -504,6 +410,15 @@ parent_run(const struct conf *conf)
 	if (parent == NULL)
 		fatal(EXIT_MACHINE, "cannot allocate the parent's state");
 	parent->conf = conf;
+	parent->state = state;
+	parent->path = state != NULL && state->self != NULL ? strdup(state->self) : find_program();
+	if (parent->path == NULL)
+		fatal(EXIT_MACHINE, "cannot allocate the parent's state");
+	if (parent_is_replacement(parent)) {
+		parent->reloads = state->head.reloads + !state->head.upgrade;
+		parent->upgrades = state->head.upgrades + (state->head.upgrade != 0);
+	}
+	renew_init(parent, argv);
 	parent->signal_fd = parent->loop.epoll_fd = parent->notify.manager = parent->notify.starter = -1;
 	watch_init(&parent->watch, conf, &parent->loop);
 	totals_init(&parent->totals);
@@ -514,6 +429,7 @@ parent_run(const struct conf *conf)
 	if (parent->serving && code == EXIT_OK)
 		log_notice("stopped");
 	parent_stop(parent);
+	free(parent->path);
 	free(parent);
 	return code;
 }

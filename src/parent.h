@@ -8,11 +8,12 @@
 
 #include "log.h"
 #include "parent_conf.h"
+#include "parent_state.h"
 
 /*
- * Everything after the configuration: acquire, confine, spawn, serve, stop. Returns the exit code of the program. conf stays the caller's
- * and must outlive the call.
+ * Everything after the configuration: acquire, confine, spawn, serve, stop. Returns the exit code of the program. conf, argv and the state that this
+ * image was executed with (NULL: it was started by somebody) stay the caller's and must outlive the call.
  */
-enum exit_code parent_run(const struct conf *conf);
+enum exit_code parent_run(const struct conf *conf, struct state *state, char *const argv[]);
 
 #endif

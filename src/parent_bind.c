@@ -66,6 +66,25 @@ set_options(int fd, const struct conf_service *service, bool v6, bool dual)
 	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
+/* Those that may differ from what it was made with. */
+static int
+renew_options(int fd, const struct conf_service *service)
+{
+	const struct option_row rows[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE, service->keepalive, true },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S, service->keepalive },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S, service->keepalive },
+		{ IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT, service->keepalive },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, (int)service->user_timeout_ms, true },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].wanted && setsockopt(fd, rows[i].level, rows[i].name, &rows[i].value, sizeof(rows[i].value)) == -1)
+			return -1;
+	}
+	return 0;
+}
+
 static int
 bind_low_port(int fd, const struct addr *addr)
 {
@@ -224,6 +243,40 @@ bind_inherited(const struct conf_service *service, int fd, sa_family_t family)
 		return -1;
 	/* Once more: for the backlog. */
 	return listen(fd, service->backlog);
+}
+
+static int
+renew_path(const struct conf_service *service, const struct bound *bound)
+{
+	const char *path = bound->addr.u.un.sun_path;
+	struct stat st;
+
+	if (lstat(path, &st) == -1 || st.st_dev != bound->dev || st.st_ino != bound->ino)
+		return -1;
+	/* Who may change the mode is the owner; we are not asked for another right to it. */
+	if ((st.st_mode & 07777) != service->unix_mode) {
+		if (fchownat(AT_FDCWD, path, geteuid(), getegid(), AT_SYMLINK_NOFOLLOW) == -1 || chmod(path, service->unix_mode) == -1)
+			return -1;
+		st.st_uid = geteuid();
+		st.st_gid = getegid();
+	}
+	if (st.st_uid == service->unix_uid && st.st_gid == service->unix_gid)
+		return 0;
+	return fchownat(AT_FDCWD, path, service->unix_uid, service->unix_gid, AT_SYMLINK_NOFOLLOW);
+}
+
+int
+bind_renew(const struct conf_service *service, struct bound *bound, const char **step)
+{
+	*step = "change the socket options of";
+	if (bound->addr.u.sa.sa_family != AF_UNIX && renew_options(bound->fd, service) == -1)
+		return -1;
+	*step = "change the mode or owner of";
+	if (bound->ino != 0 && renew_path(service, bound) == -1)
+		return -1;
+	/* On a socket that listens this only changes the length of its queue. */
+	*step = "change the backlog of";
+	return listen(bound->fd, service->backlog);
 }
 
 void

@@ -26,6 +26,11 @@ int bind_tcp(const struct conf_service *service, const struct conf_endpoint *end
 int bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, struct bound *bound, const char **step, const char **hint);
 /* Makes a socket that listens already one like ours. 0 or -1 with errno. */
 int bind_inherited(const struct conf_service *service, int fd, sa_family_t family);
+/*
+ * A listener of the image before gets the settings of now, as far as a socket that listens takes them. 0, or -1 with errno and *step; then it has
+ * those that it had.
+ */
+int bind_renew(const struct conf_service *service, struct bound *bound, const char **step);
 /* Removes the path if it still is what we made. */
 void bind_unlink(const struct bound *bound);
 /*

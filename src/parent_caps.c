@@ -21,7 +21,7 @@
 
 #include "log.h"
 
-/* What serving needs, and for what. A capability that only a start needs (owners of unix sockets) is not kept. */
+/* What serving needs, and for what; a reload is served like the rest, since exec gives nothing back. */
 static const struct {
 	int cap;
 	bool rootless;			/* also in a user namespace that maps a single id */
@@ -33,8 +33,10 @@ static const struct {
 	{ CAP_SETUID, false, false, "to give its children another user" },
 	{ CAP_SETGID, false, false, "to give its children another group" },
 	{ CAP_KILL, false, false, "to end children that hang" },
-	{ CAP_NET_BIND_SERVICE, true, true, "to open ports below 1024 again in a public namespace that was made anew" },
+	{ CAP_NET_BIND_SERVICE, true, true, "to open ports below 1024 in a public namespace that was made anew, or that a reload adds" },
+	{ CAP_CHOWN, false, true, "to give unix sockets that a reload adds to their owner" },
 	{ CAP_SYS_PTRACE, true, true, "to look whether /proc/PID/ns/net still is the same namespace" },
+	{ CAP_DAC_OVERRIDE, false, true, "to open files and directories of other users again" },
 };
 #define N_SERVING (sizeof(serving) / sizeof(serving[0]))
 
@@ -166,6 +168,36 @@ caps_lower(int cap)
 		if (capng_apply(CAPNG_SELECT_CAPS) != 0)
 			fatal(EXIT_MACHINE, "cannot lower a capability again");
 	}
+	errno = saved;
+}
+
+int
+caps_pass_on(void)
+{
+	load();
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++) {
+		if (capng_have_capability(CAPNG_PERMITTED, (unsigned)cap))
+			(void)capng_update(CAPNG_ADD, CAPNG_INHERITABLE, (unsigned)cap);
+	}
+	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+		return -1;
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++) {
+		if (capng_have_capability(CAPNG_PERMITTED, (unsigned)cap) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+void
+caps_take_back(void)
+{
+	int saved = errno;
+
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		(void)capng_update(CAPNG_DROP, CAPNG_INHERITABLE, (unsigned)cap);
+	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+		fatal(EXIT_MACHINE, "cannot take the capabilities back that a new image would have had");
 	errno = saved;
 }
 

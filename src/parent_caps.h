@@ -20,6 +20,12 @@ void caps_confine(bool one_id);
 bool caps_raise(int cap);
 /* Lowers it again; errno is kept. Fatal when it fails. */
 void caps_lower(int cap);
+/*
+ * Before this process, or a child of it, executes nsproxy itself: what is permitted survives that, also without uid 0. No log; 0 or -1 with errno.
+ * caps_take_back() after an exec that failed.
+ */
+int caps_pass_on(void);
+void caps_take_back(void);
 /* In a child between fork and exec: identity, all five sets empty, no_new_privs. No log; 0 or -1 with errno and *step naming what failed. */
 int caps_drop_for_good(unsigned uid, unsigned gid, bool one_id, const char **step);
 /* Are we in a user namespace that maps a single id? */

@@ -122,6 +122,14 @@ codec_text(struct codec *codec, char **text)
 }
 
 void
+codec_items(struct codec *codec, void **items, size_t *n, size_t item, size_t most)
+{
+	codec_count(codec, n, most);
+	if (!codec->writing)
+		*items = *n > 0 ? allocate(*n, item) : NULL;
+}
+
+void
 codec_list(struct codec *codec, void **list, uint32_t *n, size_t item, uint32_t most)
 {
 	size_t count = *n;

@@ -34,7 +34,9 @@ void codec_bytes(struct codec *codec, void *bytes, size_t n);
 void codec_text(struct codec *codec, char **text);
 /* How many of something follow; more than `most` is wrong. */
 void codec_count(struct codec *codec, size_t *n, size_t most);
-/* *n items of that size each, on the heap when they were read. NULL when there is none. */
+/* How many items of that size follow one by one; when reading, room for them is on the heap, zeroed. NULL when there is none. */
+void codec_items(struct codec *codec, void **items, size_t *n, size_t item, size_t most);
+/* *n items of that size each as they are, on the heap when they were read. NULL when there is none. */
 void codec_list(struct codec *codec, void **list, uint32_t *n, size_t item, uint32_t most);
 /* A text in an array of that size must end in it. */
 void codec_terminated(struct codec *codec, const char *text, size_t size);

@@ -39,6 +39,7 @@ struct conf_output {
 
 struct conf_service {
 	char *name;			/* at most ROUTE_SERVICE_MAX - 1 bytes */
+	bool removed;			/* of an earlier configuration: only its number, name and log count, for workers that still know it */
 	const char *file;		/* where it was written, for messages; NULL: command line */
 	int line;
 	struct conf_endpoint *listen;

@@ -11,10 +11,12 @@
 
 #include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "parent_caps.h"
+#include "parent_digest.h"
 #include "sandbox.h"
 
 #define ALLOW(call) { #call, -1, { { -1, 0, 0 }, { -1, 0, 0 }, { -1, 0, 0 } } },
@@ -26,8 +28,24 @@ static const struct sandbox_rule rules[] = {
 #undef ALLOW
 #undef CHECK
 
+uint64_t
+confine_filter(void)
+{
+	uint64_t digest = DIGEST_FIRST;
+
+	for (const struct sandbox_rule *rule = rules; rule->name != NULL; rule++) {
+		digest = digest_add(digest, rule->name, strlen(rule->name) + 1);
+		for (unsigned i = 0; i < SANDBOX_CHECKS; i++) {
+			digest = digest_add(digest, &rule->checks[i].arg, sizeof(rule->checks[i].arg));
+			digest = digest_add(digest, &rule->checks[i].mask, sizeof(rule->checks[i].mask));
+			digest = digest_add(digest, &rule->checks[i].value, sizeof(rule->checks[i].value));
+		}
+	}
+	return digest;
+}
+
 enum exit_code
-confine(bool one_id)
+confine(bool one_id, uint64_t in_force)
 {
 	struct sandbox_policy policy = { .rules = rules, .kill = false, .one_id = one_id };
 	struct sandbox_result result;
@@ -38,6 +56,8 @@ confine(bool one_id)
 		log_err("cannot set no_new_privs");
 		return EXIT_MACHINE;
 	}
+	if (in_force == confine_filter())
+		return EXIT_OK;
 	if (sandbox_filter(&policy, &result) == -1) {
 		log_err("cannot load the system call filter of the parent");
 		return EXIT_MACHINE;

@@ -9,25 +9,58 @@
 
 #include "parent_feed.h"
 
+#include <sys/stat.h>
+
 #include "child_fds.h"
 #include "log.h"
+#include "parent_digest.h"
 
 #define ROUTES_AT_ONCE 16
 
-static int
-send_hello(struct worker *worker, const struct routes *routes)
+static struct msg_hello
+make_hello(const struct pools *pools, unsigned pool, const struct routes *routes)
 {
-	struct msg_hello hello = { .index = worker->index, .n_services = sb_services_room(worker->pools->conf->n_services),
-		.max_conns = worker->pools->max_conns, .n_pipes = WORKER_PIPES, .log_level = (uint32_t)log_level(),
-		.flags = worker->pools->conf->one_id ? HELLO_ONE_ID : 0 };
+	struct msg_hello hello = { .n_services = pools->n_services, .max_conns = pools->max_conns, .n_pipes = WORKER_PIPES,
+		.flags = pools->conf->one_id ? HELLO_ONE_ID : 0 };
 
 	for (uint32_t i = 0; i < routes->n; i++) {
-		if (routes->list[i].pool == worker->pool) {
+		if (routes->list[i].pool == pool) {
 			hello.n_routes++;
 			hello.n_dirs += routes->list[i].dir != -1;
 		}
 	}
+	return hello;
+}
+
+static int
+send_hello(struct worker *worker, const struct routes *routes)
+{
+	struct msg_hello hello = make_hello(worker->pools, worker->pool, routes);
+
+	hello.index = worker->index;
+	hello.log_level = (uint32_t)log_level();
 	return chan_send(&worker->chan, MSG_HELLO, &hello, 1, NULL, 0);
+}
+
+uint64_t
+feed_digest(const struct pools *pools, unsigned pool, const struct routes *routes)
+{
+	struct msg_hello hello = make_hello(pools, pool, routes);
+	uint64_t digest = digest_add(DIGEST_FIRST, &hello, sizeof(hello));
+
+	for (uint32_t i = 0; i < routes->n; i++) {
+		const struct route *route = &routes->list[i];
+		struct stat st;
+
+		if (route->pool != pool)
+			continue;
+		digest = digest_add(digest, &route->msg, sizeof(route->msg));
+		if (route->dir != -1 && fstat(route->dir, &st) == 0) {
+			digest = digest_add(digest, &st.st_dev, sizeof(st.st_dev));
+			digest = digest_add(digest, &st.st_ino, sizeof(st.st_ino));
+		}
+	}
+	return digest;
 }
 
 /* The routes of its pool from number `first` on that fit one message; *next is where to go on. */

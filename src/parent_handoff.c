@@ -25,8 +25,8 @@
 /* One line in so many ns about a kernel that has too many descriptors in flight. */
 #define IN_FLIGHT_QUIET (60 * NS_PER_S)
 
-static bool
-has_room(const struct worker *worker)
+bool
+handoff_has_room(const struct worker *worker)
 {
 	return !worker->blocked && worker->n_batch < POOL_BATCH && worker_load(worker) < worker->pools->max_conns &&
 	    worker_untaken(worker) < UNTAKEN_MOST;
@@ -73,7 +73,7 @@ handoff_choose(struct pools *pools, unsigned pool)
 		rank = rank_of(worker);
 		answers |= rank != LATE;
 		l = worker_load(worker);
-		if (has_room(worker) && (best[rank] == NULL || l < load[rank])) {
+		if (handoff_has_room(worker) && (best[rank] == NULL || l < load[rank])) {
 			best[rank] = worker;
 			load[rank] = l;
 		}
@@ -143,13 +143,20 @@ handoff_conn(struct worker *worker, const struct msg_conn *conn, unsigned servic
 		send_batch(worker);
 }
 
+void
+handoff_push(struct worker *worker)
+{
+	if (worker->n_batch > 0)
+		send_batch(worker);
+}
+
 /* To whoever has room. True when at least one moved. */
 static bool
 move_batch(struct worker *worker)
 {
 	bool moved = false;
 
-	while (worker->n_batch > 0) {
+	while (worker->n_batch > 0 && !worker->foreign) {
 		struct worker *to = handoff_choose(worker->pools, worker->pool);
 		struct msg_conn conn;
 		unsigned service;

@@ -23,6 +23,10 @@ void handoff_conn(struct worker *worker, const struct msg_conn *conn, unsigned s
 bool handoff_flush(struct pools *pools, unsigned pool);
 /* As handoff_flush(), but blocked workers are tried again. */
 bool handoff_retry(struct pools *pools, unsigned pool);
+/* Can it be given one more now? */
+bool handoff_has_room(const struct worker *worker);
+/* Sends what waits for this worker, also after its channel was full. */
+void handoff_push(struct worker *worker);
 /* The worker takes no more clients (its state says so): what waits for it goes to others; what has no place there is reset. Returns how many. */
 unsigned handoff_orphans(struct worker *worker);
 

@@ -111,13 +111,13 @@ gate_on_timer(void *owner, void *arg)
 static uint64_t
 limit_room(const struct listen_set *set, unsigned service)
 {
-	const struct pool *pool = &set->pools->list[set->pools->of_service[service]];
 	uint64_t load = 0, most = set->limits[service].most;
 
 	if (most == UINT32_MAX)
 		return UINT64_MAX;
-	for (uint32_t i = 0; i < 2 * pool->n; i++)
-		load += worker_service_load(pool_slot(set->pools, pool, i), service);
+	/* Those that are retired count as well. */
+	for (uint32_t i = 0; i < set->pools->n_slots; i++)
+		load += worker_service_load(&set->pools->workers[i], service);
 	return load < most ? most - load : 0;
 }
 

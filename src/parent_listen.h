@@ -19,6 +19,7 @@ struct listener {
 	uint16_t port_offset;
 	bool paused;			/* is in the epoll set without interest */
 	bool wanted;			/* is to be opened (anew) in the namespace that its name means now */
+	bool kept;			/* is the one of the image before */
 };
 
 /* Why the listeners of a pool are paused: no worker has room, or something waits that nobody takes. Asked again by timer, 1 ms to 100 ms. */

@@ -164,7 +164,7 @@ release_stdio(const struct notify *notify)
 int
 notify_pidfile(struct notify *notify)
 {
-	if (notify->pidfile == NULL || write_pidfile(notify) == 0)
+	if (notify->pidfile == NULL || notify->pidfile_made || write_pidfile(notify) == 0)
 		return 0;
 	log_err("cannot write the pid file %s", notify->pidfile);
 	return -1;
@@ -204,9 +204,33 @@ notify_reloading(struct notify *notify)
 }
 
 void
-notify_reloaded(struct notify *notify)
+notify_reloaded(struct notify *notify, const char *status)
 {
-	tell(notify, "READY=1");
+	char text[512];
+
+	(void)snprintf(text, sizeof(text), "READY=1\nSTATUS=%s", status);
+	tell(notify, text);
+}
+
+void
+notify_init_trial(struct notify *notify)
+{
+	*notify = (struct notify){ .manager = -1, .starter = -1 };
+}
+
+void
+notify_adopt(struct notify *notify, struct state *state, bool keep_stderr, const char *pidfile)
+{
+	*notify = (struct notify){ .manager = state_take_fd(state, "manager"), .starter = -1, .watchdog_ns = state->head.watchdog_ns, .pidfile = pidfile,
+		.pidfile_made = state->head.pidfile_made, .keep_stderr = keep_stderr };
+}
+
+void
+notify_keep(const struct notify *notify, struct state *state)
+{
+	state_put_fd(state, "manager", notify->manager);
+	state->head.watchdog_ns = notify->watchdog_ns;
+	state->head.pidfile_made = notify->pidfile_made;
 }
 
 void

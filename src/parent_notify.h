@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "log.h"
+#include "parent_state.h"
 
 struct notify {
 	int manager;			/* connected datagram socket; -1: no service manager asked */
@@ -25,13 +26,19 @@ struct notify {
  * leader of a session of its own. -1 after a line.
  */
 int notify_init(struct notify *notify, bool background, bool keep_stderr, const char *pidfile);
+/* A trial tells nobody. */
+void notify_init_trial(struct notify *notify);
+/* What the image before had. */
+void notify_adopt(struct notify *notify, struct state *state, bool keep_stderr, const char *pidfile);
+void notify_keep(const struct notify *notify, struct state *state);
 /* Writes the pid file, if one is wanted. -1 after a line. */
 int notify_pidfile(struct notify *notify);
 /* Tells the service manager, then the starter. */
 void notify_ready(struct notify *notify, const char *status);
 void notify_status(struct notify *notify, const char *status);
 void notify_reloading(struct notify *notify);
-void notify_reloaded(struct notify *notify);
+/* Whether or not something has changed; status says it. */
+void notify_reloaded(struct notify *notify, const char *status);
 void notify_alive(struct notify *notify);
 void notify_stopping(struct notify *notify);
 /* Removes the pid file that we made; closes. */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parent_adopt.h"
 #include "parent_bind.h"
 
 /* What netns_run() carries into the namespace: one route, whose ports are opened in a row. */
@@ -23,7 +24,8 @@ struct open_job {
 	struct route *route;
 	uint32_t first;			/* listener of its first port */
 	struct bound bound;		/* out, of open_again() */
-	bool again;
+	struct state *state;		/* of the image before; NULL: there was none */
+	bool again, renewed;
 	/* out, of the port that failed */
 	bool entered;
 	uint16_t port;
@@ -38,10 +40,12 @@ open_ports(void *arg)
 
 	job->entered = true;
 	for (uint16_t i = 0; i < job->route->n_ports; i++) {
-		if (job->set->list[job->first + i].bound.fd != -1)
+		struct listener *listener = &job->set->list[job->first + i];
+
+		if (listener->bound.fd != -1 || listener->kept)
 			continue;
 		job->port = (uint16_t)(job->route->first_port + i);
-		if (bind_tcp(job->service, job->route->listen, job->port, &job->set->list[job->first + i].bound, &job->step) == -1)
+		if (bind_tcp(job->service, job->route->listen, job->port, &listener->bound, &job->step) == -1)
 			return -1;
 	}
 	return 0;
@@ -83,9 +87,51 @@ say_failure(const struct open_job *job, const struct netns *netns)
 		(void)snprintf(hint, sizeof(hint), "; %s", job->hint);
 	else
 		say_hint(hint, sizeof(hint), err, netns, job->port);
-	log_at(job->again ? LOG_L_WARNING : LOG_L_ERR, "%sservice %s: cannot %s %s%s: %s%s", route_where(job->service, where), job->service->name,
-	    job->entered ? job->step : "enter the network namespace of", route_format(netns->name, &addr, at),
-	    job->again ? " (this is tried until it works)" : "", strerror(err), hint);
+	log_at(job->again || job->renewed ? LOG_L_WARNING : LOG_L_ERR, "%sservice %s: cannot %s %s%s: %s%s",
+	    route_where(job->service, where), job->service->name, job->entered ? job->step : "enter the network namespace of",
+	    route_format(netns->name, &addr, at),
+	    job->again ? " (this is tried until it works)" : job->renewed ? " (it stays as it was)" : "", strerror(err), hint);
+}
+
+/* The trial was a moment ago: what does not go now is tried again, since there are connections to lose. */
+static bool
+is_taking_over(const struct open_job *job)
+{
+	return job->state != NULL && job->state->head.purpose == STATE_REPLACE;
+}
+
+static enum exit_code
+want_ports(const struct open_job *job)
+{
+	for (uint16_t i = 0; i < job->route->n_ports; i++) {
+		struct listener *listener = &job->set->list[job->first + i];
+
+		listener->wanted = listener->bound.fd == -1;
+	}
+	return EXIT_OK;
+}
+
+/* What the image before has open stays open. True when that is all of it. */
+static bool
+keep_ports(struct open_job *job, const struct netns *netns)
+{
+	uint16_t kept = 0;
+
+	for (uint16_t i = 0; i < job->route->n_ports && job->state != NULL; i++) {
+		struct listener *listener = &job->set->list[job->first + i];
+
+		job->port = (uint16_t)(job->route->first_port + i);
+		listener->kept = adopt_listener(job->state, netns, job->route->listen, job->port, &listener->bound);
+		kept += listener->kept;
+		if (listener->bound.fd == -1 || bind_renew(job->service, &listener->bound, &job->step) == 0)
+			continue;
+		job->entered = job->renewed = true;
+		say_failure(job, netns);
+		job->renewed = false;
+	}
+	job->port = job->route->first_port;
+	job->step = "listen on";
+	return kept == job->route->n_ports;
 }
 
 /* Those that are open already are the service manager's. */
@@ -105,7 +151,7 @@ open_route(struct open_job *job, const struct netns *netns, const struct netns *
 	struct listener *first = &job->set->list[job->first];
 	int r = 0;
 
-	if (is_open(job->set, job->first, job->route->n_ports)) {
+	if (keep_ports(job, netns) || is_open(job->set, job->first, job->route->n_ports)) {
 		job->entered = true;
 	} else if (job->route->listen->addr.u.sa.sa_family == AF_UNIX) {
 		job->entered = true;
@@ -114,10 +160,13 @@ open_route(struct open_job *job, const struct netns *netns, const struct netns *
 		r = netns_run(netns, home, open_ports, job);
 	}
 	if (r == -1) {
+		job->again = is_taking_over(job);
 		say_failure(job, netns);
+		if (job->again)
+			return want_ports(job);
 		return job->entered ? EXIT_MACHINE : EXIT_NAMESPACE;
 	}
-	if (first->bound.addr.u.sa.sa_family != AF_UNIX)
+	if (first->bound.addr.len > 0 && first->bound.addr.u.sa.sa_family != AF_UNIX)
 		addr_to_wire(&first->bound.addr, &job->route->names.listener);
 	return EXIT_OK;
 }
@@ -144,10 +193,13 @@ allocate(struct listen_set *set, const struct conf *conf, const struct routes *r
 static void
 set_limit(struct listen_limit *limit, const struct conf_service *service, const struct pools *pools, unsigned pool)
 {
-	uint64_t fits = (uint64_t)pools->max_conns * pools->list[pool].n;
 	char where[ROUTE_TEXT_MAX];
+	uint64_t fits;
 
 	limit->most = service->max_connections > 0 ? service->max_connections : UINT32_MAX;
+	if (service->removed)
+		return;
+	fits = (uint64_t)pools->max_conns * pools->list[pool].n;
 	if (service->max_connections <= fits)
 		return;
 	limit->most = UINT32_MAX;
@@ -166,7 +218,7 @@ add_listeners(struct listen_set *set, const struct route *route, bool wanted)
 
 enum exit_code
 open_listeners(struct listen_set *set, const struct conf *conf, struct routes *routes, struct pools *pools, const struct netns *netns,
-    struct activation *activation)
+    struct activation *activation, struct state *state)
 {
 	enum exit_code code = EXIT_OK, first_code = EXIT_OK;
 	uint32_t next = 0;
@@ -175,14 +227,18 @@ open_listeners(struct listen_set *set, const struct conf *conf, struct routes *r
 		return EXIT_MACHINE;
 	for (unsigned s = 0; s < conf->n_services; s++)
 		set_limit(&set->limits[s], &conf->services[s], pools, pools->of_service[s]);
-	for (uint32_t i = 0; i < routes->n; i++)
-		add_listeners(set, &routes->list[i], netns[routes->list[i].listen->netns].fd == -1);
+	for (uint32_t i = 0; i < routes->n; i++) {
+		if (!routes->list[i].removed)
+			add_listeners(set, &routes->list[i], netns[routes->list[i].listen->netns].fd == -1);
+	}
 	first_code = activate_listeners(activation, set, conf, routes, netns);
 	for (uint32_t i = 0; i < routes->n; i++) {
 		struct route *route = &routes->list[i];
 		struct open_job job = { .set = set, .service = &conf->services[route->service], .route = route, .first = next,
-			.port = route->first_port, .step = "listen on" };
+			.state = state, .port = route->first_port, .step = "listen on" };
 
+		if (route->removed)
+			continue;
 		next += route->n_ports;
 		if (netns[route->listen->netns].fd == -1)
 			continue;
@@ -224,6 +280,8 @@ open_again(void *arg)
 	struct open_job *job = arg;
 
 	job->entered = true;
+	if (job->route->listen->addr.u.sa.sa_family == AF_UNIX)
+		return bind_unix(job->service, job->route->listen, &job->bound, &job->step, &job->hint);
 	return bind_tcp(job->service, job->route->listen, job->port, &job->bound, &job->step);
 }
 
@@ -234,6 +292,16 @@ port_again(const struct listener *listener, const struct route *route)
 	uint16_t had = listener->bound.addr.len > 0 ? addr_port(&listener->bound.addr) : 0;
 
 	return had != 0 ? had : (uint16_t)(route->first_port + listener->port_offset);
+}
+
+uint32_t
+open_count_wanted(const struct listen_set *set, const struct routes *routes, unsigned of)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < set->n; i++)
+		n += set->list[i].wanted && routes->list[set->list[i].route].listen->netns == of;
+	return n;
 }
 
 uint32_t
@@ -253,7 +321,7 @@ open_wanted(struct listen_set *set, struct routes *routes, unsigned of, const st
 		job.port = port_again(listener, route);
 		first = listener->bound.fd == -1;
 		if (netns_run(netns, home, open_again, &job) == 0 && listen_replace(set, listener, &job.bound) == 0) {
-			if (listener->port_offset == 0)
+			if (listener->port_offset == 0 && listener->bound.addr.u.sa.sa_family != AF_UNIX)
 				addr_to_wire(&listener->bound.addr, &route->names.listener);
 			if (first)
 				announce(set, routes, listener);
@@ -271,7 +339,7 @@ void
 open_announce(const struct listen_set *set, const struct routes *routes)
 {
 	for (uint32_t i = 0; i < set->n; i++) {
-		if (set->list[i].bound.fd != -1)
+		if (set->list[i].bound.fd != -1 && !set->list[i].kept)
 			announce(set, routes, &set->list[i]);
 	}
 }

@@ -74,7 +74,7 @@ open_output(const struct output *output, enum conf_log log)
 }
 
 static int
-add(struct outputs *outputs, enum output_kind kind, const char *path)
+add(struct outputs *outputs, enum output_kind kind, const char *path, bool soft)
 {
 	struct output *output = &outputs->list[outputs->n];
 
@@ -84,6 +84,8 @@ add(struct outputs *outputs, enum output_kind kind, const char *path)
 	}
 	*output = (struct output){ .kind = kind, .path = path, .fd = -1 };
 	output->fd = open_output(output, outputs->log);
+	if (output->fd == -1 && soft)
+		output->fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (output->fd == -1)
 		return -1;
 	outputs->n++;
@@ -99,17 +101,17 @@ log_kind(enum conf_log log)
 }
 
 int
-outputs_init(struct outputs *outputs, const struct conf *conf)
+outputs_init(struct outputs *outputs, const struct conf *conf, bool soft)
 {
 	outputs->n = 0;
 	outputs->log = conf->log.kind;
-	if (add(outputs, log_kind(conf->log.kind), conf->log.kind == CONF_LOG_FILE ? conf->log.path : NULL) == -1)
+	if (add(outputs, log_kind(conf->log.kind), conf->log.kind == CONF_LOG_FILE ? conf->log.path : NULL, soft) == -1)
 		return -1;
 	for (size_t i = 0; i < conf->n_services; i++) {
 		const struct conf_output *access = &conf->services[i].access;
 
 		if (outputs_access_id(outputs, access) == OUTPUT_NONE && access->kind == CONF_LOG_FILE &&
-		    add(outputs, OUTPUT_STREAM, access->path) == -1)
+		    add(outputs, OUTPUT_STREAM, access->path, soft) == -1)
 			return -1;
 	}
 	return 0;

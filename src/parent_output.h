@@ -26,8 +26,8 @@ struct outputs {
 	enum conf_log log;
 };
 
-/* 0, or -1 after a line. */
-int outputs_init(struct outputs *outputs, const struct conf *conf);
+/* 0, or -1 after a line. `soft`: what cannot be opened is /dev/null, after a line, until it can at the next reopening. */
+int outputs_init(struct outputs *outputs, const struct conf *conf, bool soft);
 void outputs_free(struct outputs *outputs);
 /* OUTPUT_LOG, OUTPUT_NONE or a file's id. */
 uint32_t outputs_access_id(const struct outputs *outputs, const struct conf_output *access);

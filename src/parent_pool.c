@@ -52,11 +52,18 @@ pool_of(struct pools *pools, const struct netns *netns, unsigned of)
 	return pools->n++;
 }
 
+unsigned
+pools_add_former(struct pools *pools, const char *name)
+{
+	pools->list[pools->n] = (struct pool){ .netns = { .name = name, .fd = -1 }, .of_netns = POOL_NONE, .name = name[0] != '\0' ? name : "here" };
+	return pools->n++;
+}
+
 static int
-make_slots(struct pools *pools)
+make_slots(struct pools *pools, uint32_t more)
 {
 	pools->n_workers = pools->n * pools->conf->workers;
-	pools->n_slots = 2 * pools->n_workers;
+	pools->n_slots = 2 * pools->n_workers + more;
 	pools->workers = calloc(pools->n_slots, sizeof(*pools->workers));
 	pools->dead = calloc(pools->n_slots + DEAD_MORE, sizeof(*pools->dead));
 	if (pools->workers == NULL || pools->dead == NULL)
@@ -66,9 +73,9 @@ make_slots(struct pools *pools)
 
 		worker->pools = pools;
 		worker->index = i;
-		worker->pool = i % pools->n_workers / pools->conf->workers;
+		worker->pool = i < 2 * pools->n_workers ? i % pools->n_workers / pools->conf->workers : 0;
 		worker->failure_fd = worker->report_fd = worker->board_fd = worker->chan.fd = -1;
-		worker->sent_by_service = calloc(pools->conf->n_services, sizeof(*worker->sent_by_service));
+		worker->sent_by_service = calloc(pools->n_services, sizeof(*worker->sent_by_service));
 		if (worker->sent_by_service == NULL)
 			return -1;
 	}
@@ -76,19 +83,20 @@ make_slots(struct pools *pools)
 }
 
 int
-pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals)
+pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals, uint32_t more)
 {
-	*pools = (struct pools){ .conf = conf, .loop = loop, .totals = totals, .max_conns = conns_for(files, conf->workers) };
+	*pools = (struct pools){ .conf = conf, .loop = loop, .totals = totals, .max_conns = conns_for(files, conf->workers),
+		.n_services = sb_services_room((uint32_t)conf->n_services) };
 	if (pools->max_conns < WORKER_LEAST) {
 		log_errx("the limit of %zu open descriptors leaves no room for connections; raise it to 1024 at least: ulimit -n, LimitNOFILE=", files);
 		return -1;
 	}
-	pools->list = calloc(conf->n_services, sizeof(*pools->list));
+	pools->list = calloc(conf->n_services + more, sizeof(*pools->list));
 	pools->of_service = calloc(conf->n_services, sizeof(*pools->of_service));
 	if (pools->list != NULL && pools->of_service != NULL) {
 		for (size_t i = 0; i < conf->n_services; i++)
-			pools->of_service[i] = pool_of(pools, netns, conf->services[i].connect.netns);
-		if (make_slots(pools) == 0)
+			pools->of_service[i] = conf->services[i].removed ? POOL_NONE : pool_of(pools, netns, conf->services[i].connect.netns);
+		if (make_slots(pools, more) == 0)
 			return 0;
 	}
 	log_err("cannot allocate the tables of %zu services", conf->n_services);
@@ -112,7 +120,7 @@ uint64_t
 worker_service_load(const struct worker *worker, unsigned service)
 {
 	uint64_t sent = worker->sent_by_service[service];
-	uint64_t finished = worker->board.services != NULL ? sb_get(&worker->board.services[service].finished) : 0;
+	uint64_t finished = service < worker->board.n_services ? sb_get(&worker->board.services[service].finished) : 0;
 
 	return finished < sent ? sent - finished : 0;
 }
@@ -124,6 +132,19 @@ pools_count(const struct pools *pools, enum worker_state state)
 
 	for (uint32_t i = 0; i < pools->n_slots; i++)
 		n += pools->workers[i].state == state && !pools->workers[i].ended;
+	return n;
+}
+
+uint32_t
+pools_serving(const struct pools *pools)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < pools->n_slots; i++) {
+		const struct worker *worker = &pools->workers[i];
+
+		n += worker->state == WORKER_SERVING && !worker->ended && !worker->retired;
+	}
 	return n;
 }
 

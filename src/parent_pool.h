@@ -5,7 +5,8 @@
  *
  * Theory of operation: a pool has twice as many slots as workers. Its generation, which counts how often its namespace was made anew, tells by
  * its lowest bit which half is in use; in the other half are the workers of the namespace before, retired, until their last connection ends. The
- * first halves of all pools have the numbers 0 to n_workers - 1, the second ones follow.
+ * first halves of all pools have the numbers 0 to n_workers - 1, the second ones follow. After these there is one for each worker that was taken over
+ * from the image before (parent_adopt.h): whoever does not fit the configuration of now is retired into it.
  */
 #ifndef PARENT_POOL_H
 #define PARENT_POOL_H
@@ -24,6 +25,10 @@
 
 /* Most clients that wait in the parent for one worker: one full message. */
 #define POOL_BATCH 64
+/* The pool of a route that was removed. */
+#define POOL_NONE UINT32_MAX
+/* Scoreboards have room for so many services more, so that one that is added changes nothing for the workers of other pools. */
+#define POOL_SERVICES_STEP 64u
 
 /*
  * A slot for a worker; the process in it may change.
@@ -41,6 +46,14 @@ struct worker {
 	uint32_t generation;		/* counts the processes that had this slot; never 0 */
 	pid_t pid;
 	int failure_fd;			/* what it left if it died before exec */
+	/* What it was started as: whether it fits the configuration after a reload is told by comparing. */
+	uint64_t feed;			/* digest of its set-up */
+	struct program_id program;
+	uid_t uid;
+	gid_t gid;
+	dev_t netns_dev;
+	ino_t netns_ino;
+	struct msg_ready ready;		/* what it said when it was */
 	struct chan chan;
 	uint32_t fed;			/* set-up messages sent so far, as worker_feed() counts them */
 	int report_fd;			/* the reporter's end of its report channel: for a reporter that is started again */
@@ -62,8 +75,10 @@ struct worker {
 	uint64_t ping_at;		/* loop time of the ping that is not answered yet; 0: none */
 	uint64_t ping_number;
 	bool ping_sent;
-	bool retired;			/* of the namespace before: gets no clients, is not replaced, is told to stop */
-	uint64_t retire_until;		/* loop time when its last connections are cut */
+	bool retired;			/* of the namespace or configuration before: gets no clients, is not replaced, is told to stop */
+	bool foreign;			/* of the configuration before: no other worker knows its routes */
+	uint64_t retire_until;		/* loop time when its last connections are cut; LOOP_NEVER: they are not */
+	uint64_t told_until;		/* while STOPPING: the time that it knows */
 	bool late;			/* has not answered for a while: gets no clients while another one serves */
 	bool ended;			/* SIGKILL is on its way: nothing more is wanted of it */
 	bool said;			/* and why, so that its death needs no line of its own */
@@ -94,9 +109,10 @@ struct pools {
 	struct loop *loop;
 	struct pool *list;
 	unsigned n;
-	struct worker *workers;		/* [2 * n_workers] */
+	struct worker *workers;		/* [n_slots]: 2 * n_workers, then those that are only for workers that were taken over */
 	uint32_t n_workers, n_slots;
 	struct totals *totals;		/* not owned */
+	uint32_t n_services;		/* of a scoreboard: conf's, rounded up */
 	struct dead_worker *dead;	/* [n_slots + 16] */
 	uint32_t n_dead;
 	unsigned *of_service;		/* [n_services] */
@@ -106,9 +122,12 @@ struct pools {
 
 /*
  * Pools for the services of conf; netns[] are conf's, pinned. Two names of one namespace have a pool each, since one of them may come to mean
- * another. `files` is the limit of descriptors of one process. 0, or -1 after a line.
+ * another. `files` is the limit of descriptors of one process. `more`: workers that are taken over. 0, or -1 after a line.
  */
-int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals);
+int pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals,
+    uint32_t more);
+/* A pool without slots for workers of a namespace that the configuration does not name any more. name must outlive it. Its index. */
+unsigned pools_add_former(struct pools *pools, const char *name);
 /* Every worker must be dead. */
 void pools_free(struct pools *pools);
 
@@ -125,7 +144,7 @@ worker_is_current(const struct worker *worker)
 {
 	const struct pools *pools = worker->pools;
 
-	return (worker->index >= pools->n_workers) == (pools->list[worker->pool].generation & 1);
+	return worker->index < 2 * pools->n_workers && (worker->index >= pools->n_workers) == (pools->list[worker->pool].generation & 1);
 }
 
 /* Clients that the worker holds or will hold. What the scoreboard says is clamped: a lie costs a bad choice. */
@@ -150,6 +169,8 @@ worker_untaken(const struct worker *worker)
 uint64_t worker_service_load(const struct worker *worker, unsigned service);
 /* Workers in the state, over all pools; not those that are being killed. */
 uint32_t pools_count(const struct pools *pools, enum worker_state state);
+/* Workers that take clients now, or would if there were any. */
+uint32_t pools_serving(const struct pools *pools);
 /* Workers that there should be: all but those of namespaces that are awaited. */
 uint32_t pools_wanted(const struct pools *pools);
 /* The slot's worker has died: what the reporter has to know of it is kept for it. Takes report_fd and board_fd. */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fdutil.h"
@@ -27,6 +28,8 @@
 
 /* From fork to READY. */
 #define START_MOST (10 * NS_PER_S)
+/* For the one before to write what it has. */
+#define FORMER_MOST (5 * NS_PER_S)
 
 static struct loop_ref
 ref_of(const struct reporter *reporter)
@@ -42,8 +45,25 @@ log_through(void *owner, enum log_level level, const char *text)
 	struct msg_log msg = { .level = (uint32_t)level };
 
 	(void)snprintf(msg.text, sizeof(msg.text), "%s", text);
-	if (reporter->state != REPORTER_SERVING || chan_send(&reporter->chan, MSG_LOG, &msg, 1, NULL, 0) == -1)
+	if (reporter->state == REPORTER_STARTING && reporter->held != NULL && reporter->n_held < REPORTER_HELD_MOST)
+		reporter->held[reporter->n_held++] = msg;
+	else if (reporter->state != REPORTER_SERVING || chan_send(&reporter->chan, MSG_LOG, &msg, 1, NULL, 0) == -1)
 		log_to_stderr(level, text);
+}
+
+/* What a new image had to say before its first reporter was ready. */
+static void
+say_held(struct reporter *reporter)
+{
+	for (unsigned i = 0; i < reporter->n_held; i++) {
+		struct msg_log *msg = &reporter->held[i];
+
+		if (reporter->state != REPORTER_SERVING || chan_send(&reporter->chan, MSG_LOG, msg, 1, NULL, 0) == -1)
+			log_to_stderr((enum log_level)msg->level, msg->text);
+	}
+	free(reporter->held);
+	reporter->held = NULL;
+	reporter->n_held = 0;
 }
 
 static int
@@ -191,6 +211,7 @@ on_ready(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	reporter->chan.phase = MSG_SERVING;
 	log_debug("child", "reporter (process %d) is ready: layers 0x%x, %u system calls", (int)reporter->pid, ready->layers, ready->syscalls);
 	reporter_sync(reporter);
+	say_held(reporter);
 	return 0;
 }
 
@@ -244,11 +265,11 @@ on_respawn(void *owner, void *arg)
 
 int
 reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
-    const struct routes *routes, struct pools *pools)
+    const struct routes *routes, struct pools *pools, int program)
 {
 	*reporter = (struct reporter){ .conf = conf, .loop = loop, .kind = kind, .outputs = outputs, .routes = routes, .pools = pools,
 		.failure_fd = -1, .chan = { .fd = -1 }, .respawn = { .fn = on_respawn, .arg = reporter } };
-	reporter->program = spawn_open_program(REPORTER_PROGRAM);
+	reporter->program = program != -1 ? program : spawn_open_program(REPORTER_PROGRAM);
 	if (reporter->program == -1)
 		return -1;
 	loop_on(loop, kind, on_event, reporter);
@@ -295,9 +316,37 @@ reporter_start(struct reporter *reporter)
 	fd_close(&ends[1]);
 	reporter->state = REPORTER_STARTING;
 	forget_told(reporter);
-	log_set_sink(log_through, reporter);
+	if (!reporter->trial)
+		log_set_sink(log_through, reporter);
 	reporter_sync(reporter);
 	return 0;
+}
+
+/* It leaves what lives to its successor. One that cannot be told would take the end of its channel for the end of all workers. */
+static void
+relieve(struct reporter *reporter, struct state *state)
+{
+	struct msg_leave leave = { 0 };
+	struct chan chan = { .fd = -1 };
+	int fd = state_take_fd(state, "reporter");
+
+	reporter->former = (pid_t)state->head.reporter_pid;
+	reporter->former_until = reporter->loop->now + FORMER_MOST;
+	if (fd == -1)
+		return;
+	chan_init(&chan, fd, MSG_P, MSG_R, handlers, reporter);
+	if (chan_send(&chan, MSG_LEAVE, &leave, 1, NULL, 0) == -1)
+		spawn_kill(reporter->former);
+	chan_close(&chan);
+}
+
+void
+reporter_succeed(struct reporter *reporter, struct state *state)
+{
+	reporter->respawns = true;
+	reporter->held = calloc(REPORTER_HELD_MOST, sizeof(*reporter->held));
+	relieve(reporter, state);
+	on_respawn(NULL, reporter);
 }
 
 bool
@@ -307,10 +356,15 @@ reporter_on_exit(struct reporter *reporter, pid_t pid, int status)
 	enum reporter_state was = reporter->state;
 	uint64_t next;
 
+	if (reporter->former > 0 && pid == reporter->former) {
+		reporter->former = 0;
+		return true;
+	}
 	if (reporter->state == REPORTER_DEAD || pid != reporter->pid)
 		return false;
 	spawn_verdict(status, reporter->failure_fd, &verdict);
 	reporter->state = REPORTER_DEAD;
+	say_held(reporter);
 	reporter->pid = 0;
 	fd_close(&reporter->failure_fd);
 	chan_close(&reporter->chan);
@@ -333,6 +387,8 @@ reporter_on_exit(struct reporter *reporter, pid_t pid, int status)
 void
 reporter_supervise(struct reporter *reporter)
 {
+	if (reporter->former > 0 && reporter->loop->now >= reporter->former_until)
+		spawn_kill(reporter->former);
 	if (reporter->state != REPORTER_STARTING || reporter->loop->now < reporter->backoff.started + START_MOST)
 		return;
 	log_errx("the reporter (process %d) was not ready after 10 seconds: it is killed", (int)reporter->pid);
@@ -355,6 +411,7 @@ void
 reporter_free(struct reporter *reporter)
 {
 	log_set_sink(NULL, NULL);
+	free(reporter->held);
 	chan_close(&reporter->chan);
 	fd_close(&reporter->failure_fd);
 	fd_close(&reporter->program);

@@ -14,6 +14,7 @@
 #include "parent_pool.h"
 #include "parent_route.h"
 #include "parent_spawn.h"
+#include "parent_state.h"
 
 /* STARTING: its set-up is on the way, READY is awaited. CLOSING: its channel is closed; it writes what it has and goes. */
 enum reporter_state { REPORTER_DEAD, REPORTER_STARTING, REPORTER_SERVING, REPORTER_CLOSING };
@@ -38,11 +39,19 @@ struct reporter {
 	struct loop_timer respawn;
 	bool respawns;			/* false at start and at the end: a death is final */
 	enum exit_code failed;		/* at start: why there is none */
+	bool trial;			/* our own log does not go through it */
+	struct msg_log *held;		/* [REPORTER_HELD_MOST] lines of a new image, until its first reporter is ready; then NULL. Owned */
+	unsigned n_held;
+	pid_t former;			/* of the image before, on its way out; 0: none */
+	uint64_t former_until;		/* loop time when it is killed */
 };
+#define REPORTER_HELD_MOST 32
 
-/* Opens the program. 0 or -1 after a line. The other arguments must outlive it. */
+/* `program` is taken; -1: it is opened by its path. 0 or -1 after a line. The other arguments must outlive it. */
 int reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
-    const struct routes *routes, struct pools *pools);
+    const struct routes *routes, struct pools *pools, int program);
+/* In a new image: tells the reporter of the image before to leave, and starts ours, now or as soon as it can be. */
+void reporter_succeed(struct reporter *reporter, struct state *state);
 /* Forks it. 0 or -1 after a line. READY comes later. */
 int reporter_start(struct reporter *reporter);
 /* Tells it what it does not know yet: outputs, workers that came, workers that went. */

@@ -17,6 +17,7 @@
 
 #include "fdutil.h"
 #include "log.h"
+#include "parent_number.h"
 #include "parent_output.h"
 
 /* Probes of `keepalive`: after 300 s, every 30 s, five of them. */
@@ -73,7 +74,7 @@ unix_text(const struct addr *addr, char *buf, size_t size)
 static void
 set_unix_target(struct msg_route *msg, const struct addr *addr)
 {
-	char text[sizeof(msg->unix_name)];
+	char text[sizeof(msg->unix_name)] = "";	/* all of it: what the stack held is none of the worker's business */
 
 	unix_text(addr, text, sizeof(text));
 	if (text[0] == '@' || text[0] == '\0')
@@ -166,7 +167,7 @@ add_endpoint(struct routes *routes, const struct conf *conf, unsigned s, const s
 }
 
 int
-routes_init(struct routes *routes, const struct conf *conf, const struct pools *pools, const struct outputs *outputs)
+routes_init(struct routes *routes, const struct conf *conf, const struct pools *pools, const struct outputs *outputs, const struct state *state)
 {
 	uint32_t n = 0;
 
@@ -187,6 +188,8 @@ routes_init(struct routes *routes, const struct conf *conf, const struct pools *
 			add_endpoint(routes, conf, s, &conf->services[s].listen[i], pools->of_service[s],
 			    outputs_access_id(outputs, &conf->services[s].access));
 	}
+	if (state != NULL)
+		number_routes(routes, conf, outputs, state);
 	return 0;
 }
 

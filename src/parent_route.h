@@ -6,6 +6,7 @@
 #ifndef PARENT_ROUTE_H
 #define PARENT_ROUTE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "msg.h"
@@ -13,16 +14,18 @@
 #include "parent_pool.h"
 
 struct outputs;
+struct state;
 
 /*
  * One `listen` value has one route; but when a range of ports goes to a single one, each port has its own, so that the log can tell them apart.
  * names.listener is filled in by whoever opens the listener: the kernel may choose the port.
  */
 struct route {
-	unsigned service, pool;
+	unsigned service, pool;		/* pool POOL_NONE when removed */
 	const struct conf_endpoint *listen;
 	uint16_t first_port, n_ports;	/* listening ports; port i has port_offset i */
 	int dir;			/* directory of a unix target, shared by the service's routes; -1: none */
+	bool removed;			/* of an earlier configuration: has no listener, and only old workers know it */
 	struct msg_route msg;
 	struct msg_names names;
 };
@@ -37,8 +40,9 @@ struct routes {
 /* Room for "NETNS@ADDRESS". */
 #define ROUTE_TEXT_MAX (256 + ADDR_TEXT_MAX)
 
-/* 0, or -1 after a line. */
-int routes_init(struct routes *routes, const struct conf *conf, const struct pools *pools, const struct outputs *outputs);
+/* state: numbers that are known already; NULL: none are. 0, or -1 after a line. */
+int routes_init(struct routes *routes, const struct conf *conf, const struct pools *pools, const struct outputs *outputs,
+    const struct state *state);
 void routes_free(struct routes *routes);
 /* "public@10.10.10.10:80", "10.10.10.10:80" when netns is "". Returns buf. */
 const char *route_format(const char *netns, const struct addr *addr, char buf[ROUTE_TEXT_MAX]);

@@ -45,6 +45,16 @@ spawn_open_program(const char *path)
 	return fd_take(&fd);
 }
 
+struct program_id
+spawn_program_id(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == -1)
+		return (struct program_id){ 0 };
+	return (struct program_id){ .dev = st.st_dev, .ino = st.st_ino, .mtime = (int64_t)st.st_mtim.tv_sec * (int64_t)NS_PER_S + st.st_mtim.tv_nsec };
+}
+
 pid_t
 spawn(const struct child_plan *plan, int *failure_fd)
 {

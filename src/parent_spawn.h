@@ -13,6 +13,14 @@
 #include "log.h"
 #include "parent_child.h"
 
+/* Which program is it? Two are the same when all of it is. */
+struct program_id {
+	dev_t dev;
+	ino_t ino;
+	int64_t mtime;			/* ns */
+};
+/* Zero when it cannot be told. */
+struct program_id spawn_program_id(int fd);
 /* The descriptor of one of our images, for fexecve() only. -1 after one line that names the path. */
 int spawn_open_program(const char *path);
 /* Forks. The child's id, and in *failure_fd what spawn_verdict() wants, the caller's. -1 with errno. Never blocks. */

@@ -107,7 +107,6 @@ check_texts(struct codec *codec, const struct state *state)
 {
 	for (uint32_t i = 0; i < state->n_services; i++) {
 		codec_terminated(codec, state->services[i].name, sizeof(state->services[i].name));
-		codec_terminated(codec, state->services[i].netns, sizeof(state->services[i].netns));
 		codec_terminated(codec, state->services[i].access_path, sizeof(state->services[i].access_path));
 	}
 	for (uint32_t i = 0; i < state->n_routes; i++) {

@@ -42,7 +42,6 @@ struct state_head {
 /* Its index is its number. */
 struct state_service {
 	char name[ROUTE_SERVICE_MAX];	/* "": the number is free */
-	char netns[256];		/* where its workers live */
 	uint32_t removed;		/* of an earlier configuration; only old workers know it */
 	uint32_t drained;
 	uint32_t access_kind, log_empty;
@@ -54,7 +53,7 @@ struct state_route {
 	struct msg_names names;		/* service "": the number is free */
 	uint32_t service;
 	uint16_t first_port;		/* as configured; the one in names may be the kernel's choice */
-	uint16_t pad;
+	uint16_t removed;		/* of an earlier configuration; only old workers know it */
 };
 
 struct state_listener {
@@ -62,7 +61,7 @@ struct state_listener {
 	uint32_t route, service;
 	uint32_t pool;			/* index in the image that kept it */
 	uint16_t port_offset, port;	/* as configured */
-	uint32_t any;
+	uint16_t any, shared;		/* shared: the service manager listens as well */
 	uint64_t netns_dev, netns_ino;
 	uint64_t dev, ino;		/* of a unix path that is ours */
 	struct addr configured, bound;
@@ -106,6 +105,7 @@ struct state_conn {
 /* A worker that died before the reporter was told. */
 struct state_dead {
 	struct msg_worker msg;
+	uint64_t death;			/* its number */
 	int32_t report_fd, board_fd;
 };
 

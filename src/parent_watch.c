@@ -32,6 +32,7 @@
 #include "log.h"
 #include "parent_caps.h"
 #include "parent_open.h"
+#include "parent_retire.h"
 
 #define RETRY_FIRST (1 * NS_PER_MS)
 #define RETRY_MOST (1 * NS_PER_S)
@@ -50,7 +51,7 @@ watch_init(struct watch *watch, const struct conf *conf, struct loop *loop)
 static bool
 service_uses(const struct conf_service *service, unsigned of)
 {
-	bool uses = service->connect.netns == of;
+	bool uses = !service->removed && service->connect.netns == of;
 
 	for (size_t i = 0; i < service->n_listen; i++)
 		uses |= service->listen[i].netns == of;
@@ -64,7 +65,7 @@ is_private(const struct conf *conf, unsigned of)
 	bool is = false;
 
 	for (size_t s = 0; s < conf->n_services; s++)
-		is |= conf->services[s].connect.netns == of;
+		is |= !conf->services[s].removed && conf->services[s].connect.netns == of;
 	return is;
 }
 
@@ -102,7 +103,7 @@ is_awaited(const struct conf *conf, unsigned of, char *who, size_t size)
 }
 
 static int
-pin(struct watch *watch, unsigned of)
+pin(struct watch *watch, unsigned of, bool soft)
 {
 	const struct conf_netns *conf = &watch->conf->netns[of];
 	struct netns *netns = &watch->netns[of];
@@ -110,6 +111,11 @@ pin(struct watch *watch, unsigned of)
 
 	if (netns_find(netns, conf->name, conf->path) == 0)
 		return 0;
+	if (soft) {
+		log_warn("network namespace '%s' (%s) cannot be opened: it is awaited, and what goes on in it may finish", conf->name, conf->path);
+		watch->list[of].missing = true;
+		return 0;
+	}
 	if (netns_is_missing(errno) && is_awaited(watch->conf, of, who, sizeof(who))) {
 		log_warnx("network namespace '%s' (%s) is missing; waiting for it: %s (%s)", conf->name, conf->path, who,
 		    is_private(watch->conf, of) ? "clients are reset meanwhile" : "listeners are opened when it is there");
@@ -139,7 +145,7 @@ want_capabilities(const struct conf *conf)
 }
 
 enum exit_code
-watch_pin(struct watch *watch)
+watch_pin(struct watch *watch, bool soft)
 {
 	const struct conf *conf = watch->conf;
 
@@ -151,7 +157,7 @@ watch_pin(struct watch *watch)
 	}
 	for (; watch->n < conf->n_netns; watch->n++) {
 		watch->list[watch->n] = (struct watched){ .watch = watch, .of = (unsigned)watch->n };
-		if (pin(watch, (unsigned)watch->n) == -1)
+		if (pin(watch, (unsigned)watch->n, soft) == -1)
 			return EXIT_NAMESPACE;
 	}
 	want_capabilities(conf);
@@ -344,7 +350,7 @@ say_refused(struct watched *watched)
 static void
 look_at_all(struct watch *watch)
 {
-	for (size_t i = 1; i < watch->n; i++)
+	for (size_t i = watch->n > 0 && watch->list[0].opening ? 0 : 1; i < watch->n; i++)
 		look_and_open(&watch->list[i]);
 }
 
@@ -372,6 +378,8 @@ watch_start(struct watch *watch, uint8_t kind, struct pools *pools, struct route
 	watch->workers = workers;
 	for (size_t i = 0; i < watch->n; i++)
 		watch->list[i].retry = (struct loop_timer){ .fn = retry_on_timer, .arg = &watch->list[i] };
+	for (size_t i = 0; i < watch->n; i++)
+		watch->list[i].opening = !watch->list[i].missing && open_count_wanted(listeners, routes, (unsigned)i) > 0;
 	watch->running = true;
 	loop_on(watch->loop, kind, on_inotify, watch);
 	if (watch->inotify_fd != -1 && loop_add(watch->loop, watch->inotify_fd, EPOLLIN, (struct loop_ref){ .kind = kind }) == -1)

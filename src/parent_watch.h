@@ -52,9 +52,9 @@ struct watch {
 void watch_init(struct watch *watch, const struct conf *conf, struct loop *loop);
 /*
  * Opens all namespaces. One that is missing, and that all its services wait for, is no error: a line says who waits. Asks for the capabilities that
- * following them takes. EXIT_OK, or the exit code after a line.
+ * following them takes. EXIT_OK, or the exit code after a line. `soft`: one that is missing is none in any case.
  */
-enum exit_code watch_pin(struct watch *watch);
+enum exit_code watch_pin(struct watch *watch, bool soft);
 /* Begins to follow them. A watch that the kernel refuses is no error: then changes are noticed later. */
 void watch_start(struct watch *watch, uint8_t kind, struct pools *pools, struct routes *routes, struct listen_set *listeners, struct workers *workers);
 /* Looks at all of them; to be called every few seconds. */

@@ -6,10 +6,7 @@
  * Theory of operation: a slot goes DEAD -> STARTING (forked; set-up messages on their way) -> SERVING (READY came) -> STOPPING (told to finish)
  * -> DEAD (SIGCHLD). Only SIGCHLD leads back to DEAD, whatever went wrong before: a worker that hangs, talks nonsense or closes its channel is
  * killed, and the rest follows from its death. Nothing here waits.
- *
- * When a pool's namespace was made anew, the workers of its half are retired: told to stop, and killed when they are still there after their time.
- * The other half is started; a slot of it that still has a worker, of two namespaces ago, is emptied first.
- */
+ * */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -25,23 +22,12 @@
 #include "log.h"
 #include "parent_feed.h"
 #include "parent_handoff.h"
+#include "parent_retire.h"
 
 #ifndef LIBEXECDIR
 #define LIBEXECDIR "/usr/libexec"
 #endif
 #define WORKER_PROGRAM LIBEXECDIR "/nsproxy/nsproxy-worker"
-
-/* From fork to READY. */
-#define START_MOST (10 * NS_PER_S)
-/* A heartbeat at most this often, so that idle processes sleep; while someone is late we look more often. */
-#define PING_EVERY (3 * NS_PER_S)
-#define WATCH_EVERY (1 * NS_PER_S)
-#define LATE_AFTER (3 * NS_PER_S)
-#define LOST_AFTER (10 * NS_PER_S)
-/* How soon a worker of the namespace before is told again to stop, when it could not be told. */
-#define RETIRE_RETRY (10 * NS_PER_MS)
-/* After its own deadline. */
-#define RETIRE_GRACE (2 * NS_PER_S)
 
 static struct loop_ref
 ref_of(const struct workers *workers, const struct worker *worker)
@@ -60,8 +46,8 @@ feed_more(const struct workers *workers, struct worker *worker)
 
 /* ---- what it sends ------------------------------------------------------------------------------------------------------------------ */
 
-static void
-end_worker(struct worker *worker, bool said)
+void
+worker_end(struct worker *worker, bool said)
 {
 	worker->ended = true;
 	worker->said = said;
@@ -95,6 +81,7 @@ on_ready(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 		return -1;
 	worker->state = WORKER_SERVING;
 	worker->chan.phase = MSG_SERVING;
+	worker->ready = *ready;
 	worker->pools->changed = true;
 	fd_close(&worker->failure_fd);
 	say_fallback(worker->workers, ready->engines);
@@ -146,7 +133,7 @@ on_event(void *owner, struct loop_ref ref, uint32_t events)
 	/* Bad or closed, there is nothing to talk about any more. SIGCHLD follows. */
 	(void)loop_remove(workers->loop, worker->chan.fd);
 	if (!worker->ended && (bad || worker->state != WORKER_STOPPING))
-		end_worker(worker, bad);
+		worker_end(worker, bad);
 }
 
 /* ---- start -------------------------------------------------------------------------------------------------------------------------- */
@@ -164,8 +151,8 @@ release(struct worker *worker)
 	worker->state = WORKER_DEAD;
 	worker->pid = 0;
 	worker->sent = 0;
-	memset(worker->sent_by_service, 0, sizeof(*worker->sent_by_service) * worker->pools->conf->n_services);
-	worker->blocked = worker->late = worker->ended = worker->said = worker->retired = false;
+	memset(worker->sent_by_service, 0, sizeof(*worker->sent_by_service) * worker->pools->n_services);
+	worker->blocked = worker->late = worker->ended = worker->said = worker->retired = worker->foreign = false;
 	worker->ping_at = 0;
 	worker->taken_seen = worker->taken_at = 0;
 	worker->fed = 0;
@@ -176,28 +163,43 @@ struct child_ends {
 	int chan, report, board;
 };
 
-static int
-make_ends(struct workers *workers, struct worker *worker, struct child_ends *child)
+int
+worker_attach(struct worker *worker, int chan_fd)
 {
-	const struct pools *pools = workers->pools;
+	worker->generation += worker->generation == UINT32_MAX ? 2 : 1;
+	chan_init(&worker->chan, chan_fd, MSG_P, MSG_W, handlers, worker);
+	return loop_add(worker->workers->loop, chan_fd, EPOLLIN, ref_of(worker->workers, worker));
+}
+
+static int
+make_ends(struct worker *worker, struct child_ends *child)
+{
+	const struct pools *pools = worker->pools;
 	int chan[2], report[2];
 
 	if (chan_pair(chan) == -1)
 		return -1;
 	child->chan = chan[1];
-	worker->generation += worker->generation == UINT32_MAX ? 2 : 1;
-	chan_init(&worker->chan, chan[0], MSG_P, MSG_W, handlers, worker);
-	if (chan_pair(report) == -1)
+	if (worker_attach(worker, chan[0]) == -1 || chan_pair(report) == -1)
 		return -1;
 	child->report = report[1];
 	worker->report_fd = report[0];
-	child->board = scoreboard_create(pools->max_conns, sb_services_room(pools->conf->n_services));
+	child->board = scoreboard_create(pools->max_conns, pools->n_services);
 	if (child->board == -1)
 		return -1;
 	worker->board_fd = scoreboard_reader_fd(child->board);
 	if (worker->board_fd == -1)
 		return -1;
-	return scoreboard_map(&worker->board, worker->board_fd, 0, pools->max_conns, sb_services_room(pools->conf->n_services));
+	return scoreboard_map(&worker->board, worker->board_fd, 0, pools->max_conns, pools->n_services);
+}
+
+/* Both halves of a pool have the same users: a worker of the namespace before has its successor's. */
+uid_t
+worker_uid(const struct worker *worker)
+{
+	const struct conf *conf = worker->pools->conf;
+
+	return conf->worker_uid_first <= conf->worker_uid_last ? conf->worker_uid_first + worker->index % worker->pools->n_workers : conf->uid;
 }
 
 static int
@@ -205,17 +207,20 @@ fork_worker(struct workers *workers, struct worker *worker, const struct child_e
 {
 	const struct conf *conf = workers->conf;
 	const struct netns *netns = &workers->pools->list[worker->pool].netns;
-	bool one_each = conf->worker_uid_first <= conf->worker_uid_last;
-	/* Both halves of a pool have the same users: a worker that is retired has its successor's. */
-	uid_t own = conf->worker_uid_first + worker->index % workers->pools->n_workers;
 	char title[300];
 	struct child_plan plan = { .title = title, .program = workers->program, .netns = netns->fd, .fds = { child->chan, child->report, child->board },
-		.n_fds = 3, .n_pipes = WORKER_PIPES, .uid = one_each ? own : conf->uid, .gid = conf->gid,
+		.n_fds = 3, .n_pipes = WORKER_PIPES, .uid = worker_uid(worker), .gid = conf->gid,
 		.one_id = conf->one_id, .killed_first = true };
 
 	(void)snprintf(title, sizeof(title), "nsproxy: worker %u [%s]", worker->index, workers->pools->list[worker->pool].name);
 	if (netns->name[0] == '\0')
 		plan.netns = CHILD_STAY;
+	worker->feed = feed_digest(workers->pools, worker->pool, workers->routes);
+	worker->program = workers->program_id;
+	worker->uid = plan.uid;
+	worker->gid = plan.gid;
+	worker->netns_dev = netns->dev;
+	worker->netns_ino = netns->ino;
 	worker->pid = spawn(&plan, &worker->failure_fd);
 	return worker->pid == -1 ? -1 : 0;
 }
@@ -227,9 +232,7 @@ start_worker(struct workers *workers, struct worker *worker)
 	int r;
 
 	spawn_backoff_started(&worker->backoff, workers->loop->now);
-	r = make_ends(workers, worker, &child);
-	if (r == 0)
-		r = loop_add(workers->loop, worker->chan.fd, EPOLLIN, ref_of(workers, worker));
+	r = make_ends(worker, &child);
 	if (r == 0)
 		r = fork_worker(workers, worker, &child);
 	fd_close(&child.chan);
@@ -246,30 +249,42 @@ start_worker(struct workers *workers, struct worker *worker)
 	return 0;
 }
 
-static void
-on_respawn(void *owner, void *arg)
+void
+worker_start_again(struct worker *worker)
 {
-	struct worker *worker = arg;
 	struct workers *workers = worker->workers;
 
-	(void)owner;
 	if (start_worker(workers, worker) == -1)
 		loop_timer_set(workers->loop, &worker->respawn, spawn_backoff_next(&worker->backoff, workers->loop->now) + NS_PER_S);
 }
 
-static void retire_on_timer(void *owner, void *arg);
+static void
+respawn_on_timer(void *owner, void *arg)
+{
+	(void)owner;
+	worker_start_again(arg);
+}
+
+static void
+retire_on_timer(void *owner, void *arg)
+{
+	(void)owner;
+	workers_retire(arg);
+}
 
 int
-workers_init(struct workers *workers, const struct conf *conf, struct loop *loop, uint8_t kind, struct pools *pools, const struct routes *routes)
+workers_init(struct workers *workers, const struct conf *conf, struct loop *loop, uint8_t kind, struct pools *pools, const struct routes *routes,
+    int program)
 {
 	*workers = (struct workers){ .pools = pools, .routes = routes, .conf = conf, .loop = loop, .kind = kind };
-	workers->program = spawn_open_program(WORKER_PROGRAM);
+	workers->program = program != -1 ? program : spawn_open_program(WORKER_PROGRAM);
 	if (workers->program == -1)
 		return -1;
+	workers->program_id = spawn_program_id(workers->program);
 	workers->retire_timer = (struct loop_timer){ .fn = retire_on_timer, .arg = workers };
 	for (uint32_t i = 0; i < pools->n_slots; i++) {
 		pools->workers[i].workers = workers;
-		pools->workers[i].respawn = (struct loop_timer){ .fn = on_respawn, .arg = &pools->workers[i] };
+		pools->workers[i].respawn = (struct loop_timer){ .fn = respawn_on_timer, .arg = &pools->workers[i] };
 	}
 	loop_on(loop, kind, on_event, workers);
 	return 0;
@@ -281,7 +296,9 @@ workers_start(struct workers *workers)
 	for (uint32_t i = 0; i < workers->pools->n_workers; i++) {
 		struct worker *worker = &workers->pools->workers[i];
 
-		if (workers->pools->list[worker->pool].netns.fd != -1 && start_worker(workers, worker) == -1)
+		if (workers->pools->list[worker->pool].netns.fd == -1 || worker->state != WORKER_DEAD || worker->respawn.pos != 0)
+			continue;
+		if (start_worker(workers, worker) == -1)
 			return -1;
 	}
 	return 0;
@@ -299,7 +316,7 @@ replace(struct workers *workers, struct worker *worker, const char *name, uint64
 	log_errx("%s ended: %s; %llu connections lost; %s", name, verdict->text, (unsigned long long)lost,
 	    at_once ? "a new one is started" : "a new one is started after a while, since it keeps dying");
 	if (at_once)
-		on_respawn(NULL, worker);
+		worker_start_again(worker);
 	else
 		loop_timer_set(workers->loop, &worker->respawn, next);
 }
@@ -350,7 +367,7 @@ bury(struct workers *workers, struct worker *worker, int status)
 	if (workers->phase == WORKERS_SERVING && !retired)
 		replace(workers, worker, name, lost, &verdict);
 	else if (workers->phase == WORKERS_SERVING && worker_is_current(worker))
-		on_respawn(NULL, worker);
+		worker_start_again(worker);
 }
 
 bool
@@ -367,175 +384,6 @@ workers_on_exit(struct workers *workers, pid_t pid, int status)
 	return false;
 }
 
-/* ---- supervision -------------------------------------------------------------------------------------------------------------------- */
-
-/* The question counts from the first try: a full channel is no excuse. */
-static void
-ping(const struct workers *workers, struct worker *worker)
-{
-	struct msg_ping msg = { .number = worker->ping_number };
-
-	if (worker->ping_at == 0) {
-		worker->ping_at = workers->loop->now;
-		worker->ping_sent = false;
-		msg.number = ++worker->ping_number;
-	}
-	if (!worker->ping_sent && chan_send(&worker->chan, MSG_PING, &msg, 1, NULL, 0) == 0)
-		worker->ping_sent = true;
-}
-
-static void
-watch(const struct workers *workers, struct worker *worker)
-{
-	uint64_t waited;
-	char name[128];
-
-	waited = worker->ping_at != 0 ? workers->loop->now - worker->ping_at : 0;
-	if (waited >= LOST_AFTER) {
-		log_errx("%s has not answered for %llu seconds: it is killed", worker_name(worker, name), (unsigned long long)(waited / NS_PER_S));
-		end_worker(worker, true);
-		return;
-	}
-	if (waited >= LATE_AFTER && !worker->late) {
-		log_warnx("%s has not answered for %llu seconds", worker_name(worker, name), (unsigned long long)(waited / NS_PER_S));
-		worker->late = true;
-	}
-	ping(workers, worker);
-}
-
-uint64_t
-workers_supervise(struct workers *workers)
-{
-	uint64_t now = workers->loop->now, every = PING_EVERY;
-	char name[128];
-
-	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
-		struct worker *worker = &workers->pools->workers[i];
-
-		if (worker->state == WORKER_DEAD || worker->ended)
-			continue;
-		if (worker->state != WORKER_STARTING) {
-			watch(workers, worker);
-			if (worker->late)
-				every = WATCH_EVERY;
-			continue;
-		}
-		every = WATCH_EVERY;
-		if (now - worker->backoff.started >= START_MOST) {
-			log_errx("%s was not ready after 10 seconds: it is killed", worker_name(worker, name));
-			end_worker(worker, true);
-		}
-	}
-	return now + every;
-}
-
-static bool
-stop_worker(struct worker *worker, uint64_t within_ms, bool again)
-{
-	struct msg_stop stop = { .within_ms = within_ms };
-
-	if (worker->state == WORKER_STARTING) {
-		if (!worker->ended)
-			end_worker(worker, true);
-		return true;
-	}
-	if (worker->state == WORKER_DEAD || worker->ended || (worker->state == WORKER_STOPPING && !again))
-		return true;
-	/* The worker takes no client after this message, so those that wait for it go first, or elsewhere. */
-	if (worker->n_batch > 0 || chan_send(&worker->chan, MSG_STOP, &stop, 1, NULL, 0) == -1)
-		return false;
-	worker->state = WORKER_STOPPING;
-	return true;
-}
-
-/* ---- retirement --------------------------------------------------------------------------------------------------------------------- */
-
-/* When to look at it again; LOOP_NEVER: all is done that can be. */
-static uint64_t
-retire(const struct workers *workers, struct worker *worker)
-{
-	uint64_t now = workers->loop->now, left = worker->retire_until > now ? (worker->retire_until - now) / NS_PER_MS : 0;
-	char name[128];
-
-	if (!worker->retired || worker->state == WORKER_DEAD || worker->ended)
-		return LOOP_NEVER;
-	if (now >= worker->retire_until + RETIRE_GRACE) {
-		log_warnx("%s, of a network namespace that was replaced, is still there after its time: it is killed", worker_name(worker, name));
-		end_worker(worker, true);
-		return LOOP_NEVER;
-	}
-	if (!stop_worker(worker, left, false))
-		return now + RETIRE_RETRY;
-	return worker->ended ? LOOP_NEVER : worker->retire_until + RETIRE_GRACE;
-}
-
-static void
-retire_on_timer(void *owner, void *arg)
-{
-	struct workers *workers = arg;
-	uint64_t next = LOOP_NEVER;
-
-	(void)owner;
-	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
-		uint64_t due = retire(workers, &workers->pools->workers[i]);
-
-		if (due < next)
-			next = due;
-	}
-	loop_timer_set(workers->loop, &workers->retire_timer, next);
-}
-
-uint64_t
-workers_switch(struct workers *workers, struct pool *pool, const struct netns *netns)
-{
-	struct pools *pools = workers->pools;
-	bool first = pool->netns.fd == -1;
-	uint64_t load = 0;
-
-	for (uint32_t i = 0; i < 2 * pool->n && !first; i++) {
-		struct worker *worker = pool_slot(pools, pool, i);
-
-		loop_timer_clear(workers->loop, &worker->respawn);
-		load += worker_load(worker);
-		/* The time of those that were retired before has already begun. */
-		if (worker->state == WORKER_DEAD || worker->retired)
-			continue;
-		worker->retired = true;
-		worker->retire_until = workers->loop->now + workers->conf->drain_timeout_ms * NS_PER_MS;
-	}
-	pool->netns = *netns;
-	pool->generation += !first;
-	pool->switching = true;
-	for (uint32_t i = 0; i < 2 * pool->n; i++) {
-		struct worker *worker = pool_slot(pools, pool, i);
-
-		if (!worker_is_current(worker))
-			continue;
-		if (worker->state == WORKER_DEAD)
-			on_respawn(NULL, worker);
-		else if (!worker->ended)
-			end_worker(worker, false);
-	}
-	pools->changed = true;
-	retire_on_timer(NULL, workers);
-	return load;
-}
-
-/* ---- end of all --------------------------------------------------------------------------------------------------------------------- */
-
-bool
-workers_stop(struct workers *workers, uint64_t within_ms, bool again)
-{
-	bool all = true;
-
-	workers->phase = WORKERS_STOPPING;
-	for (uint32_t i = 0; i < workers->pools->n_slots; i++) {
-		loop_timer_clear(workers->loop, &workers->pools->workers[i].respawn);
-		all &= stop_worker(&workers->pools->workers[i], within_ms, again);
-	}
-	return all;
-}
-
 void
 workers_kill(struct workers *workers)
 {
@@ -545,7 +393,7 @@ workers_kill(struct workers *workers)
 
 		loop_timer_clear(workers->loop, &worker->respawn);
 		if (worker->state != WORKER_DEAD && !worker->ended)
-			end_worker(worker, true);
+			worker_end(worker, true);
 	}
 }
 

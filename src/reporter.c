@@ -63,6 +63,7 @@ static int on_worker(void *owner, const void *items, unsigned count, int *fds, u
 static int on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_log(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 
 static chan_handler_fn *const handlers[MSG_TYPES] = {
@@ -73,6 +74,7 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_GONE] = on_gone,
 	[MSG_TOTALS] = on_totals,
 	[MSG_SYNCED] = on_synced,
+	[MSG_LEAVE] = on_leave,
 	[MSG_LOG] = on_log,
 };
 
@@ -180,6 +182,20 @@ on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds
 	(void)fds;
 	(void)n_fds;
 	return reporter->configured ? workers_gone(&reporter->workers, gone->index, gone->death) : -1;
+}
+
+/* The workers live on, and what their channels hold is for the one that comes after us: only what was read already is ours to write. */
+static int
+on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)items;
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	reporter->relieved = reporter->leaving = true;
+	return 0;
 }
 
 static int
@@ -340,7 +356,7 @@ reporter_run(struct reporter *reporter)
 		if (!reporter->leaving)
 			gather(reporter);
 	}
-	if (reporter->configured)
+	if (reporter->configured && !reporter->relieved)
 		workers_all_gone(&reporter->workers);
 	(void)sink_flush(&reporter->sink);
 }

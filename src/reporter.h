@@ -31,7 +31,8 @@ struct reporter {
 	bool synced;			/* every worker has been told */
 	bool configured;		/* SETTINGS came */
 	bool one_id;
-	bool leaving;			/* the parent's channel has ended */
+	bool leaving;			/* the parent's channel has ended, or another reporter is there */
+	bool relieved;			/* another one is: workers live on without us */
 };
 
 /* Should: take the channel, ask to die with the parent. Mustn't: repair what is wrong. Fatal on failure, like the next two. */

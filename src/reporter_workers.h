@@ -18,7 +18,7 @@
 #include "totals.h"
 
 #define WORKER_LINES_PER_S 200u		/* lines of log that one worker may write in a second */
-#define WORKERS_MAX 4096u
+#define WORKERS_MAX MSG_WORKERS_MOST
 
 struct workers;
 
