@@ -190,6 +190,39 @@ bind_abstract(int fd, const struct addr *addr, const char **hint)
 	return r;
 }
 
+/* Whoever owns a file may give it to a group that he is in, so a group needs CAP_SETGID, which we have, and not CAP_CHOWN. */
+static int
+give_to_group(int path, gid_t gid)
+{
+	gid_t own = getegid();
+	bool raised = caps_raise(CAP_SETGID);
+	int r = setresgid((gid_t)-1, gid, (gid_t)-1), saved;
+
+	if (r == 0)
+		r = fchownat(path, "", (uid_t)-1, gid, AT_EMPTY_PATH);
+	saved = errno;
+	if (setresgid((gid_t)-1, own, (gid_t)-1) == -1)
+		fatal(EXIT_MACHINE, "cannot take back the group");
+	if (raised)
+		caps_lower(CAP_SETGID);
+	errno = saved;
+	return r;
+}
+
+int
+bind_give(int path, uid_t uid, gid_t gid)
+{
+	struct stat st;
+
+	if (fstat(path, &st) == -1)
+		return -1;
+	if (st.st_uid == uid && st.st_gid == gid)
+		return 0;
+	if (st.st_uid == uid && give_to_group(path, gid) == 0)
+		return 0;
+	return fchownat(path, "", uid, gid, AT_EMPTY_PATH);
+}
+
 static int
 own_path(const struct conf_service *service, struct bound *bound)
 {
@@ -204,9 +237,7 @@ own_path(const struct conf_service *service, struct bound *bound)
 		errno = ENOTSOCK;
 		return -1;
 	}
-	if (st.st_uid == service->unix_uid && st.st_gid == service->unix_gid)
-		return 0;
-	return fchownat(path, "", service->unix_uid, service->unix_gid, AT_EMPTY_PATH);
+	return bind_give(path, service->unix_uid, service->unix_gid);
 }
 
 int
@@ -224,6 +255,8 @@ bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoi
 		return -1;
 	*step = "change the owner of";
 	if (!abstract && own_path(service, bound) == -1) {
+		if (errno == EPERM)
+			*hint = "an owner other than root needs CAP_CHOWN (CapabilityBoundingSet= of the unit)";
 		bind_unlink(bound);
 		return -1;
 	}

@@ -31,6 +31,8 @@ int bind_inherited(const struct conf_service *service, int fd, sa_family_t famil
  * those that it had.
  */
 int bind_renew(const struct conf_service *service, struct bound *bound, const char **step);
+/* Changes the owner of a socket's path, open with O_PATH; a group alone needs no CAP_CHOWN. 0 or -1 with errno. */
+int bind_give(int path, uid_t uid, gid_t gid);
 /* Removes the path if it still is what we made. */
 void bind_unlink(const struct bound *bound);
 /*

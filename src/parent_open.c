@@ -68,6 +68,8 @@ say_hint(char *buf, size_t size, int err, const struct netns *netns, uint16_t po
 		(void)snprintf(buf, size, "; no interface there has this address, see: %s", ip);
 	else if (err == EACCES)
 		(void)snprintf(buf, size, "; ports below 1024 need CAP_NET_BIND_SERVICE");
+	else if (err == EROFS)
+		(void)snprintf(buf, size, "; if that is the unit's doing: ReadWritePaths=, or a path in its RuntimeDirectory=");
 	else if (err == EMFILE)
 		(void)snprintf(buf, size, "; raise the limit of open files (ulimit -n, LimitNOFILE=)");
 }

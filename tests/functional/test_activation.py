@@ -197,6 +197,11 @@ def test_unix_path_stays_the_managers(world, echo, short_path):
     proxy.finish()
     world.proxies.remove(proxy)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        proxy_with(world, [listener], "web", *service(world, echo, f"unix:{path}")).check_descriptors = False
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
 
 
 def test_clients_get_a_reset_when_their_worker_dies(world, passed):

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: ISC
 """What a configuration can say, seen from outside: services, namespaces, ranges, families, unix sockets, include, -t and -T."""
 
+import copy
+import grp
 import os
 import socket
+import stat
 import subprocess
 
 import pytest
 
 from conftest import PRIVATE, PRIVATE6, PUBLIC, PUBLIC6
-from support import netns, peers, proc
+from support import daemon, netns, peers, proc
 
 
 def says(text):
@@ -151,6 +154,32 @@ def test_unix_listener(world, engine, short_path):
     world.close()
     assert not os.path.exists(path), "the socket is still there after the end"
     world.proxies.clear()
+
+
+@pytest.mark.parametrize("owner,fails", [("root:nogroup", False), ("nobody:nogroup", True)])
+def test_unix_owner_without_the_right_to_give_away(world, short_path, owner, fails):
+    """As the service's unit starts it, without CAP_CHOWN: a group needs nothing, another owner is refused with the reason."""
+    if world.install.one_id:
+        pytest.skip("there is one user here")
+    install = copy.copy(world.install)
+    install.nsproxy = f"{short_path}/start"
+    with open(install.nsproxy, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexec setpriv --bounding-set=-chown,-fowner {world.install.nsproxy} "$@"\n')
+    os.chmod(install.nsproxy, 0o755)
+    path = f"{short_path}/in"
+    options = [*install.user_options(), "-s", "", "-f", world.config(
+        f'workers = 1\nservice s {{\n listen = {{"unix:{path}"}}\n connect = {{"{world.private(9)}"}}\n unix-mode = "0660"\n unix-owner = "{owner}"\n}}\n')]
+    if fails:
+        result = install.run(*options)
+        assert result.returncode == 1 and "change the owner of" in result.stderr and "CAP_CHOWN" in result.stderr
+        assert not os.path.exists(path)
+        return
+    proxy = daemon.Nsproxy(install, options)
+    world.proxies.append(proxy)
+    status = os.stat(path)
+    assert (status.st_uid, grp.getgrgid(status.st_gid).gr_name, stat.S_IMODE(status.st_mode)) == (0, "nogroup", 0o660)
+    assert proc.status(proxy.pid)["Gid"].split() == ["0"] * 4
+
 
 
 def test_unix_target(world, engine, short_path):
