@@ -123,7 +123,8 @@ packages()
 	}
 	for package in gcc libc6-dev make autoconf automake pkg-config binutils libcap-ng-dev libseccomp-dev libconfuse-dev liburing-dev libncurses-dev libcmocka-dev \
 		python3 python3-pytest python3-pytest-timeout python3-pyte zsh iproute2 procps util-linux curl nginx redis-server redis-tools openssh-server openssh-client strace \
-		clang clang-tidy cppcheck mandoc groff shellcheck libclang-rt-dev; do
+		clang clang-tidy cppcheck mandoc groff shellcheck libclang-rt-dev \
+		systemd; do
 		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
