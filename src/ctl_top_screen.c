@@ -96,6 +96,9 @@ put_right(int y, const char *text)
 	put(y, COLS > (int)strlen(text) ? COLS - (int)strlen(text) : 0, text);
 }
 
+#define OLD "OLD FIGURES: "
+#define AGAIN "; trying again"
+
 /* ---- head ------------------------------------------------------------------------------------------------------------------ */
 static void
 draw_first_line(const struct top_screen *screen, const struct top_data *data, const struct top_feed *feed)
@@ -114,7 +117,7 @@ draw_first_line(const struct top_screen *screen, const struct top_data *data, co
 	(void)move(0, 0);
 	for (int x = 0; x < COLS; x++)
 		(void)addch(' ');
-	put(0, 0, line);
+	put(0, 0, data->rounds > 0 ? line : "nsproxy");
 	put_right(0, feed->paused ? " PAUSED" : clock);
 	plain();
 }
@@ -123,12 +126,14 @@ static void
 draw_counts(const struct top_data *data)
 {
 	const struct row_status *status = &data->answer.status;
-	char fresh[16], failed[16], line[LINE_MAX_BYTES];
+	char fresh[16], failed[16], drained[32] = "", line[LINE_MAX_BYTES];
 
 	top_text_number(fresh, sizeof(fresh), data->total.rate[TOP_TAKEN], 1000);
 	top_text_number(failed, sizeof(failed), data->total.rate[TOP_FAILED], 1000);
+	if (status->drained > 0)
+		(void)snprintf(drained, sizeof(drained), " (%u drained)", status->drained);
 	(void)snprintf(line, sizeof(line), "connections %llu open  %s/s new  %s/s failed  %llu taken   services %u%s  workers %u%s",
-	    (unsigned long long)status->open, fresh, failed, (unsigned long long)status->taken, status->services, status->drained > 0 ? " (drained)" : "",
+	    (unsigned long long)status->open, fresh, failed, (unsigned long long)status->taken, status->services, drained,
 	    status->workers, status->dropped > 0 ? "  records lost" : "");
 	put(1, 0, line);
 }
@@ -162,8 +167,11 @@ draw_state(const struct top_screen *screen, const struct top_data *data, const s
 	unsigned n;
 
 	if (feed->problem[0] != '\0') {
+		/* Long ones lose their end, never that. */
+		int room = COLS - (int)sizeof(AGAIN) - (int)sizeof(OLD);
+
 		top_text_printable(problem, sizeof(problem), feed->problem);
-		(void)snprintf(line, sizeof(line), "%s%.900s; trying again", data->rounds > 0 ? "OLD FIGURES: " : "", problem);
+		(void)snprintf(line, sizeof(line), "%s%.*s%s", data->rounds > 0 ? OLD : "", room > 0 ? room : 0, problem, AGAIN);
 		style(screen, A_REVERSE | A_BOLD, PAIR_PROBLEM);
 		put(3, 0, line);
 		plain();
@@ -362,12 +370,14 @@ top_screen_draw(struct top_screen *screen, const struct top_data *data, const st
 {
 	(void)erase();
 	draw_first_line(screen, data, feed);
-	draw_counts(data);
-	draw_traffic(screen, data);
 	draw_state(screen, data, feed);
+	if (data->rounds > 0) {
+		draw_counts(data);
+		draw_traffic(screen, data);
+	}
 	if (screen->help != NULL)
 		draw_help(screen->help);
-	else
+	else if (data->rounds > 0)
 		draw_tables(screen, data, feed->problem[0] != '\0');
 	draw_last_line(screen, feed);
 	(void)refresh();
