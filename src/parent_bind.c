@@ -282,20 +282,17 @@ static int
 renew_path(const struct conf_service *service, const struct bound *bound)
 {
 	const char *path = bound->addr.u.un.sun_path;
+	FD_AUTO int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 
-	if (lstat(path, &st) == -1 || st.st_dev != bound->dev || st.st_ino != bound->ino)
+	if (fd == -1 || fstat(fd, &st) == -1 || st.st_dev != bound->dev || st.st_ino != bound->ino)
 		return -1;
 	/* Who may change the mode is the owner; we are not asked for another right to it. */
 	if ((st.st_mode & 07777) != service->unix_mode) {
 		if (fchownat(AT_FDCWD, path, geteuid(), getegid(), AT_SYMLINK_NOFOLLOW) == -1 || chmod(path, service->unix_mode) == -1)
 			return -1;
-		st.st_uid = geteuid();
-		st.st_gid = getegid();
 	}
-	if (st.st_uid == service->unix_uid && st.st_gid == service->unix_gid)
-		return 0;
-	return fchownat(AT_FDCWD, path, service->unix_uid, service->unix_gid, AT_SYMLINK_NOFOLLOW);
+	return bind_give(fd, service->unix_uid, service->unix_gid);
 }
 
 int
