@@ -196,6 +196,7 @@ totals_name(struct totals_view *view, uint32_t i, const char *name)
 bool
 totals_fold(struct totals_view *view, uint64_t death, const struct scoreboard *board, const uint32_t *lost)
 {
+	uint64_t dropped = board->map != NULL ? sb_get(&board->head->dropped) : 0;
 	struct totals_sums *next;
 
 	if (view->parent == NULL || death <= totals_sums(view)->death)
@@ -209,8 +210,7 @@ totals_fold(struct totals_view *view, uint64_t death, const struct scoreboard *b
 		sb_add(&sums->ends[END_WORKER_LOST], lost != NULL ? lost[i] : 0);
 		sb_add(&sums->finished, lost != NULL ? lost[i] : 0);
 	}
-	if (board->map != NULL)
-		next->dropped += sb_get(&board->head->dropped);
+	next->dropped += dropped < SB_COUNT_MOST ? dropped : SB_COUNT_MOST;
 	commit(view);
 	return true;
 }

@@ -139,9 +139,11 @@ test_absurd(void **state)
 
 	totals_name(&f->view, 0, "web");
 	sb_add(&f->board.services[0].taken, UINT64_MAX);
+	sb_add(&f->board.head->dropped, UINT64_MAX);
 	assert_true(totals_fold(&f->view, 1, &f->board, NULL));
 	assert_true(totals_fold(&f->view, 2, &f->board, NULL));
 	assert_int_equal(taken(f, 0), 2 * SB_COUNT_MOST);
+	assert_int_equal(totals_sums(&f->view)->dropped, 2 * SB_COUNT_MOST);
 }
 
 int
