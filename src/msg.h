@@ -161,6 +161,7 @@ struct msg_settings {
 	uint32_t pad;
 };
 #define SETTINGS_ONE_ID 1u		/* as HELLO_ONE_ID */
+#define SETTINGS_METRICS 2u		/* a metrics listener will come */
 
 enum output_kind { OUTPUT_STREAM, OUTPUT_JOURNAL, OUTPUT_SYSLOG };	/* plain lines; "<N>" prefixes; RFC 3164 datagrams on /dev/log */
 #define OUTPUT_LOG 0u			/* id of the log itself */

@@ -54,6 +54,9 @@ supervise_on_timer(void *owner, void *arg)
 	(void)owner;
 	reporter_supervise(&parent->reporter);
 	watch_supervise(&parent->watch);
+	if (metrics_supervise(&parent->metrics))
+		reporter_sync(&parent->reporter);
+	metrics_measure(&parent->totals, &parent->listeners, &parent->pools, parent->files);
 	loop_timer_set(&parent->loop, &parent->supervise_timer, next);
 }
 
@@ -233,6 +236,10 @@ parent_acquire(struct parent *parent)
 	renew_want_capabilities(parent->conf);
 	if (acquire_tables(parent) == -1)
 		return EXIT_MACHINE;
+	parent->reporter.metrics = &parent->metrics;
+	code = metrics_open(&parent->metrics, parent->conf, parent->watch.netns, parent->state);
+	if (code != EXIT_OK)
+		return code;
 	code = open_listeners(&parent->listeners, parent->conf, &parent->routes, &parent->pools, parent->watch.netns, &parent->activation,
 	    parent->state);
 	if (parent_is_replacement(parent))
@@ -386,6 +393,7 @@ parent_stop(struct parent *parent)
 		end_children(parent);
 	}
 	reporter_free(&parent->reporter);
+	metrics_close(&parent->metrics);
 	workers_free(&parent->workers);
 	routes_free(&parent->routes);
 	outputs_free(&parent->outputs);

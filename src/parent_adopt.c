@@ -64,6 +64,24 @@ adopt_listener(struct state *state, const struct netns *netns, const struct conf
 	return false;
 }
 
+bool
+adopt_metrics(struct state *state, const struct netns *netns, const struct conf_endpoint *endpoint, struct bound *bound)
+{
+	struct state_listener *row = &state->metrics;
+	uint16_t port = endpoint != NULL && endpoint->addr.u.sa.sa_family != AF_UNIX ? addr_port(&endpoint->addr) : 0;
+	bool is_it = endpoint != NULL && is_for(row, netns, &endpoint->addr, port, endpoint->any);
+
+	*bound = (struct bound){ .fd = state->head.purpose == STATE_REPLACE ? state_take_fd(state, "metrics") : -1, .addr = row->bound,
+		.dev = (dev_t)row->dev, .ino = (ino_t)row->ino };
+	row->fd = -1;
+	if (is_it)
+		return true;
+	if (bound->fd != -1)
+		bind_unlink(bound);
+	fd_close(&bound->fd);
+	return false;
+}
+
 /* ---- workers ------------------------------------------------------------------------------------------------------------------------ */
 
 static struct pool *

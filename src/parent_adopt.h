@@ -24,6 +24,8 @@
  * counts that the port is ours.
  */
 bool adopt_listener(struct state *state, const struct netns *netns, const struct conf_endpoint *endpoint, uint16_t port, struct bound *bound);
+/* Likewise for the metrics listener. When it is not for this endpoint (NULL: for none), it is closed. */
+bool adopt_metrics(struct state *state, const struct netns *netns, const struct conf_endpoint *endpoint, struct bound *bound);
 /* Gives each worker a slot, retired or not, with what is known of it. Makes pools of namespaces that are not configured any more. */
 void adopt_workers(struct workers *workers, struct state *state);
 /* Listeners that nobody took: what waits in their backlog goes to the workers that know it, then they are closed. Then the retired are told. */

@@ -146,6 +146,7 @@ conf_free(struct conf *conf)
 	free(conf->control);
 	free(conf->control_group);
 	free(conf->metrics);
+	free_endpoint(&conf->metrics_at);
 	free(conf->pidfile);
 	free(conf->file);
 	memset(conf, 0, sizeof(*conf));

@@ -76,7 +76,9 @@ struct conf {
 	char *control;			/* socket path; NULL or "": none */
 	mode_t control_mode;
 	char *control_group;		/* NULL: the workers' group */
-	char *metrics;			/* NULL: none */
+	char *metrics;			/* as written; NULL: none */
+	struct conf_endpoint metrics_at;	/* addr.len 0: none */
+	bool metrics_waits;		/* for its namespace, which may be missing */
 	uint64_t drain_timeout_ms;
 	bool background;
 	char *pidfile;			/* NULL: none */

@@ -31,6 +31,16 @@ engine_compiled_in(enum engine_id engine)
 	}
 }
 
+bool
+metrics_compiled_in(void)
+{
+#ifdef HAVE_MICROHTTPD
+	return true;
+#else
+	return false;
+#endif
+}
+
 static unsigned
 ports_of(const struct addr_spec *spec)
 {
@@ -166,6 +176,11 @@ check_listeners(struct conf_draft *draft)
 			all[n++] = (struct listener){ &service->out.listen[j], &service->listen_where[j] };
 			check_overlap(draft, all, n);
 		}
+	}
+	if (draft->conf.metrics_at.addr.len != 0) {
+		all = draft_grow(all, n, sizeof(*all));
+		all[n++] = (struct listener){ &draft->conf.metrics_at, &draft->metrics.value.where };
+		check_overlap(draft, all, n);
 	}
 	free(all);
 }

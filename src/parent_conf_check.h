@@ -11,6 +11,8 @@
 #include "parent_conf_draft.h"
 
 bool engine_compiled_in(enum engine_id engine);
+/* Does the reporter of this build have an HTTP library? */
+bool metrics_compiled_in(void);
 
 /* What can be said before names are resolved: which settings a service must have, ranges, what goes with unix addresses. */
 void conf_check_services(struct conf_draft *draft);

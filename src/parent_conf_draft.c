@@ -99,6 +99,7 @@ draft_free(struct conf_draft *draft)
 	conf_free(&draft->conf);
 	free(draft->user.text);
 	free(draft->control_group.text);
+	free(draft->metrics.value.text);
 	free(draft->netns_where);
 	for (i = 0; i < draft->n_files; i++)
 		free(draft->files[i]);

@@ -49,7 +49,8 @@ struct conf_draft {
 	struct draft_service *services;	/* owned */
 	size_t n_services;
 	struct draft_value user, control_group;
-	struct conf_where metrics_where, worker_users_where;
+	struct draft_endpoint metrics;
+	struct conf_where worker_users_where;
 	enum engine_id engine;		/* of services that do not say */
 	bool log_empty, wait_for_netns;
 	struct conf_where *netns_where;	/* beside conf.netns */

@@ -172,17 +172,20 @@ set_control_group(struct conf_draft *draft, struct draft_service *service, const
 static void
 set_metrics(struct conf_draft *draft, struct draft_service *service, const char *text, const struct conf_where *where)
 {
-	struct addr_spec spec;
+	struct draft_endpoint *metrics = &draft->metrics;
 	const char *why;
 
 	(void)service;
-	if (addr_parse(text, &spec, &why) == -1) {
+	draft_value_set(&metrics->value, text, where);
+	metrics->good = false;
+	if (addr_parse(text, &metrics->spec, &why) == -1)
 		bad(draft, text, where, why);
-		return;
-	}
-	draft->metrics_where = *where;
-	free(draft->conf.metrics);
-	draft->conf.metrics = draft_copy(text);
+	else if (!metrics->spec.is_unix && metrics->spec.port_first != metrics->spec.port_last)
+		bad(draft, text, where, "one port is enough");
+	else if (!metrics_compiled_in())
+		bad(draft, text, where, "this build serves no metrics: it was configured without libmicrohttpd");
+	else
+		metrics->good = true;
 }
 
 static void

@@ -85,6 +85,8 @@ code_conf(struct codec *codec, struct conf *conf)
 	CODE(codec, conf->control_mode);
 	codec_text(codec, &conf->control_group);
 	codec_text(codec, &conf->metrics);
+	code_endpoint(codec, &conf->metrics_at);
+	CODE(codec, conf->metrics_waits);
 	CODE(codec, conf->drain_timeout_ms);
 	CODE(codec, conf->background);
 	codec_text(codec, &conf->pidfile);
@@ -122,6 +124,8 @@ is_sane(const struct conf *conf)
 		for (size_t i = 0; i < service->n_listen && ok; i++)
 			ok = endpoint_is_sane(conf, &service->listen[i]);
 	}
+	if (ok && conf->metrics_at.addr.len > 0)
+		ok = endpoint_is_sane(conf, &conf->metrics_at);
 	return ok;
 }
 

@@ -154,6 +154,22 @@ place_source(struct conf_draft *draft, struct conf_places *places, struct draft_
 		service->out.source = addrs[0];
 }
 
+static void
+place_metrics(struct conf_draft *draft, struct conf_places *places)
+{
+	const struct draft_endpoint *endpoint = &draft->metrics;
+	struct addr addrs[RESOLVE_MOST];
+	int netns;
+
+	if (!endpoint->good)
+		return;
+	draft->conf.metrics_waits = draft->wait_for_netns;
+	draft->conf.metrics = draft_copy(endpoint->value.text);
+	netns = draft_netns(draft, endpoint->spec.netns, &endpoint->value.where);
+	if (netns != -1 && find_addresses(draft, places, endpoint, (unsigned)netns, draft->wait_for_netns, addrs) > 0)
+		fill_endpoint(&draft->conf.metrics_at, endpoint, (unsigned)netns, &addrs[0]);
+}
+
 void
 conf_place_services(struct conf_draft *draft, struct conf_places *places)
 {
@@ -167,4 +183,5 @@ conf_place_services(struct conf_draft *draft, struct conf_places *places)
 		place_connect(draft, places, service);
 		place_source(draft, places, service);
 	}
+	place_metrics(draft, places);
 }

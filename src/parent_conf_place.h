@@ -23,7 +23,7 @@ void places_free(struct conf_places *places);
  */
 const struct netns *places_open(struct conf_places *places, struct conf_draft *draft, unsigned index, const struct conf_where *where, bool wait);
 
-/* Fills in listen, connect and source of every service, as far as they are good. */
+/* Fills in listen, connect and source of every service, as far as they are good, and where metrics are served. */
 void conf_place_services(struct conf_draft *draft, struct conf_places *places);
 
 #endif

@@ -115,6 +115,20 @@ try_target(struct conf_draft *draft, struct conf_places *places, const struct dr
 		try_address(draft, places, &service->connect[0].value.where, to->netns, to->text, NULL, service->out.wait_for_netns);
 }
 
+static void
+try_metrics(struct conf_draft *draft, struct conf_places *places)
+{
+	const struct conf_endpoint *at = &draft->conf.metrics_at;
+	const struct conf_where *where = &draft->metrics.value.where;
+
+	if (at->addr.len == 0)
+		return;
+	if (at->addr.u.sa.sa_family == AF_UNIX)
+		try_directory(draft, where, at->text, &at->addr);
+	else
+		try_address(draft, places, where, at->netns, at->text, at->any ? NULL : &at->addr, draft->conf.metrics_waits);
+}
+
 void
 conf_try(struct conf_draft *draft, struct conf_places *places)
 {
@@ -124,4 +138,5 @@ conf_try(struct conf_draft *draft, struct conf_places *places)
 		try_listeners(draft, places, &draft->services[i]);
 		try_target(draft, places, &draft->services[i]);
 	}
+	try_metrics(draft, places);
 }

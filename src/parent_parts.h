@@ -14,6 +14,7 @@
 #include "parent_activate.h"
 #include "parent_conf.h"
 #include "parent_listen.h"
+#include "parent_metrics.h"
 #include "parent_notify.h"
 #include "parent_output.h"
 #include "parent_pool.h"
@@ -41,6 +42,7 @@ struct parent {
 	struct routes routes;
 	struct activation activation;
 	struct listen_set listeners;
+	struct metrics metrics;
 	struct reporter reporter;
 	struct workers workers;
 	struct reload reload;

@@ -84,6 +84,8 @@ renew_want_capabilities(const struct conf *conf)
 	want_for_file(conf->file);
 	want_for_file(conf->log.path);
 	want_for_file(conf->control);
+	if (conf->metrics_at.addr.u.sa.sa_family == AF_UNIX)
+		want_for_file(conf->metrics_at.addr.u.un.sun_path);
 	for (size_t s = 0; s < conf->n_services; s++) {
 		const struct conf_service *service = &conf->services[s];
 
@@ -107,6 +109,7 @@ keep(void *owner, struct state *state)
 		fatal(EXIT_MACHINE, "cannot allocate the state");
 	keep_tables(state, &parent->pools, &parent->routes, &parent->listeners, parent->watch.netns);
 	notify_keep(&parent->notify, state);
+	metrics_keep(&parent->metrics, state);
 	state_put_fd(state, "totals", parent->totals.parent_fd);
 	state_put_fd(state, "sums", parent->totals.gone_fd);
 	state->self = path;
@@ -225,6 +228,7 @@ renew_settle(struct parent *parent)
 
 	totals_add(&parent->totals, head->upgrade ? TOTALS_UPGRADES : TOTALS_RELOADS, 1);
 	totals_set(&parent->totals, TOTALS_RELOAD_GOOD, 1);
+	totals_set(&parent->totals, TOTALS_RELOADED, loop_realtime());
 	parent->reload.phase = RELOAD_SETTLING;
 	parent->reload.upgrade = head->upgrade != 0;
 	parent->reload.again = (head->again & STATE_AGAIN_RELOAD) != 0;

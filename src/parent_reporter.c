@@ -71,7 +71,8 @@ send_settings(struct reporter *reporter)
 {
 	const struct conf *conf = reporter->conf;
 	struct msg_settings msg = { .access_format = (uint32_t)conf->access_format, .log_level = (uint32_t)log_level(),
-		.flags = conf->one_id ? SETTINGS_ONE_ID : 0, .n_routes = reporter->routes->n, .max_workers = reporter->pools->n_slots };
+		.flags = (conf->one_id ? SETTINGS_ONE_ID : 0) | (conf->metrics_at.addr.len > 0 ? SETTINGS_METRICS : 0),
+		.n_routes = reporter->routes->n, .max_workers = reporter->pools->n_slots };
 
 	if (reporter->settings_sent)
 		return 0;
@@ -158,6 +159,20 @@ send_dead(struct reporter *reporter)
 }
 
 static int
+send_metrics(struct reporter *reporter)
+{
+	const struct metrics *metrics = reporter->metrics;
+	struct msg_listen msg = { .kind = LISTEN_METRICS };
+
+	if (metrics == NULL || metrics->bound.fd == -1 || reporter->metrics_sent == metrics->number)
+		return 0;
+	if (chan_send(&reporter->chan, MSG_LISTEN, &msg, 1, &metrics->bound.fd, 1) == -1)
+		return -1;
+	reporter->metrics_sent = metrics->number;
+	return 0;
+}
+
+static int
 send_synced(struct reporter *reporter)
 {
 	struct msg_synced msg = { .workers = pools_count(reporter->pools, WORKER_SERVING) };
@@ -189,6 +204,8 @@ reporter_sync(struct reporter *reporter)
 		r = send_dead(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_workers(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = send_metrics(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_synced(reporter);
 	/* Full, or the kernel was short of memory: again when it takes something. After EPIPE its end will be told by SIGCHLD. */
@@ -281,7 +298,7 @@ static void
 forget_told(struct reporter *reporter)
 {
 	reporter->settings_sent = reporter->totals_sent = reporter->synced_sent = false;
-	reporter->names_sent = 0;
+	reporter->names_sent = reporter->metrics_sent = 0;
 	reporter->wants_out = false;
 	outputs_unsent(reporter->outputs);
 	for (uint32_t i = 0; i < reporter->pools->n_slots; i++)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "chan.h"
+#include "parent_metrics.h"
 #include "parent_output.h"
 #include "parent_pool.h"
 #include "parent_route.h"
@@ -34,6 +35,8 @@ struct reporter {
 	struct chan chan;
 	bool wants_out;			/* its channel was full */
 	bool settings_sent, totals_sent, synced_sent;
+	const struct metrics *metrics;	/* not owned; NULL: none */
+	uint32_t metrics_sent;		/* number of the listener that it was told of; 0: none */
 	uint32_t names_sent;
 	struct spawn_backoff backoff;
 	struct loop_timer respawn;

@@ -48,6 +48,7 @@ code(struct codec *codec, struct state *state)
 	LIST(codec, state, conns);
 	LIST(codec, state, dead);
 	LIST(codec, state, fds);
+	CODE(codec, state->metrics);
 }
 
 void *

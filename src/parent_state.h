@@ -17,7 +17,7 @@
 #include "msg.h"
 
 /* Raise when anything in this file changes shape. An image refuses the state of another version. */
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 
 enum state_purpose { STATE_TRIAL = 1, STATE_REPLACE };
 
@@ -126,6 +126,7 @@ struct state {
 	struct state_conn *conns;
 	struct state_dead *dead;
 	struct state_fd *fds;
+	struct state_listener metrics;	/* fd -1: none; else it is in fds, by the name "metrics" */
 	uint32_t n_services, n_routes, n_listeners, n_workers, n_sent, n_conns, n_dead, n_fds;
 };
 

@@ -89,6 +89,8 @@ is_awaited(const struct conf *conf, unsigned of, char *who, size_t size)
 	size_t used = 0;
 
 	who[0] = '\0';
+	if (conf->metrics_at.addr.len != 0 && conf->metrics_at.netns == of && !conf->metrics_waits)
+		return false;
 	for (size_t s = 0; s < conf->n_services; s++) {
 		const struct conf_service *service = &conf->services[s];
 
@@ -134,6 +136,8 @@ want_capabilities(const struct conf *conf)
 		if (strncmp(conf->netns[i].path, "/proc/", strlen("/proc/")) == 0)
 			caps_want(CAP_SYS_PTRACE);
 	}
+	if (conf->metrics_at.netns != 0 && addr_port(&conf->metrics_at.addr) < FIRST_UNPRIVILEGED_PORT)
+		caps_want(CAP_NET_BIND_SERVICE);
 	for (size_t s = 0; s < conf->n_services; s++) {
 		for (size_t i = 0; i < conf->services[s].n_listen; i++) {
 			const struct conf_endpoint *listen = &conf->services[s].listen[i];

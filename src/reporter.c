@@ -36,6 +36,8 @@
 
 #define KIND_PARENT 0
 #define KIND_WORKER 1
+#define KIND_METRICS 4
+#define KIND_METRICS_CLIENTS 5
 
 #define PARENT_MESSAGES_PER_TURN 64u
 /* Far more than any configuration has; a larger number is a mistake. */
@@ -61,6 +63,7 @@ static int on_output(void *owner, const void *items, unsigned count, int *fds, u
 static int on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_worker(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_listen(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
@@ -72,6 +75,7 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_NAMES] = on_names,
 	[MSG_WORKER] = on_worker,
 	[MSG_GONE] = on_gone,
+	[MSG_LISTEN] = on_listen,
 	[MSG_TOTALS] = on_totals,
 	[MSG_SYNCED] = on_synced,
 	[MSG_LEAVE] = on_leave,
@@ -86,6 +90,27 @@ own_line(void *owner, enum log_level level, const char *text)
 
 	sink_log(&reporter->sink, level, "reporter: ", text, strlen(text));
 	(void)sink_flush(&reporter->sink);
+}
+
+static void
+write_answer(void *owner, enum http_path path, struct doc *doc)
+{
+	struct reporter *reporter = owner;
+
+	if (path == HTTP_PAGE)
+		page_write(doc, &reporter->page);
+	else
+		metrics_write(doc, &reporter->metrics, path == HTTP_METRICS ? METRICS_OPENMETRICS : METRICS_PLAIN);
+}
+
+static void
+start_metrics(struct reporter *reporter)
+{
+	if (http_start(&reporter->http, &reporter->loop, KIND_METRICS, KIND_METRICS_CLIENTS, write_answer, reporter) == -1)
+		fatal(EXIT_MACHINE, "cannot start the HTTP library");
+	page_start(&reporter->page, &reporter->loop, &reporter->metrics);
+	reporter->sink.tap = page_log;
+	reporter->sink.tap_owner = &reporter->page;
 }
 
 static int
@@ -104,6 +129,8 @@ on_settings(void *owner, const void *items, unsigned count, int *fds, unsigned n
 		settings->max_workers) == -1)
 		fatal(EXIT_MACHINE, "no memory for %u routes and %u workers", settings->n_routes, settings->max_workers);
 	log_set_level((enum log_level)settings->log_level);
+	if (settings->flags & SETTINGS_METRICS)
+		start_metrics(reporter);
 	reporter->one_id = settings->flags & SETTINGS_ONE_ID;
 	reporter->configured = true;
 	return 0;
@@ -131,6 +158,7 @@ on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	if (!reporter->configured || access_names(&reporter->access, items) == -1)
 		return -1;
 	totals_name(&reporter->totals, ((const struct msg_names *)items)->service_number, ((const struct msg_names *)items)->service);
+	page_names(&reporter->page, items);
 	return 0;
 }
 
@@ -150,6 +178,20 @@ on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_f
 }
 
 static int
+on_listen(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	const struct msg_listen *msg = items;
+
+	(void)count;
+	(void)n_fds;
+	if (msg->kind != LISTEN_METRICS)
+		return -1;
+	http_listen(&reporter->http, &fds[0]);
+	return 0;
+}
+
+static int
 on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 {
 	struct reporter *reporter = owner;
@@ -159,6 +201,7 @@ on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_f
 	(void)fds;
 	(void)n_fds;
 	reporter->synced = true;
+	http_open(&reporter->http);
 	return 0;
 }
 
@@ -258,13 +301,15 @@ reporter_init(struct reporter *reporter)
 	ignore_signals();
 	if (fcntl(CHILD_FD_CHANNEL, F_GETFD) == -1)
 		fatalx(EXIT_MACHINE, "this program is started by nsproxy only");
+	http_init(&reporter->http);
+	reporter->metrics = (struct metrics_source){ .totals = &reporter->totals, .workers = &reporter->workers };
 	sink_init(&reporter->sink, parent != 0 ? parent : getpid());
 	log_set_sink(own_line, reporter);
 	chan_init(&reporter->parent, CHILD_FD_CHANNEL, MSG_R, MSG_P, handlers, reporter);
 	reporter->retry.fn = retry_on_timer;
 	reporter->retry_after = RETRY_FIRST;
 	if (fd_set_cloexec(CHILD_FD_CHANNEL, 1) == -1 || fd_set_nonblocking(CHILD_FD_CHANNEL) == -1 ||
-	    loop_init(&reporter->loop, 1, reporter) == -1)
+	    loop_init(&reporter->loop, 1 + HTTP_TIMERS + PAGE_TIMERS, reporter) == -1)
 		fatal(EXIT_MACHINE, "cannot make the event loop");
 	loop_on(&reporter->loop, KIND_PARENT, parent_on_event, reporter);
 }
@@ -290,6 +335,10 @@ reporter_confine(struct reporter *reporter)
 
 	if (reporter->leaving)
 		return;
+	if (reporter->http.daemon != NULL) {
+		policy.more[0] = http_syscalls;
+		policy.max_files += HTTP_CLIENTS_MAX + HTTP_FILES;
+	}
 	sandbox_assert_unprivileged(reporter->one_id);
 	sandbox_enter(&policy, &result);
 	ready.layers = result.layers;
@@ -309,6 +358,14 @@ tell_folded(struct reporter *reporter)
 
 	if (folded.death != reporter->folded_told && chan_send(&reporter->parent, MSG_FOLDED, &folded, 1, NULL, 0) == 0)
 		reporter->folded_told = folded.death;
+}
+
+static void
+count_lost(struct reporter *reporter)
+{
+	if (reporter->totals.gone != NULL && reporter->sink.lost != reporter->lost_told)
+		(void)atomic_fetch_add(&reporter->totals.gone->lines_lost, reporter->sink.lost - reporter->lost_told);
+	reporter->lost_told = reporter->sink.lost;
 }
 
 /* The end of a turn: write what there is; come back soon for what could not be written. */
@@ -353,6 +410,7 @@ reporter_run(struct reporter *reporter)
 			fatal(EXIT_MACHINE, "cannot wait for events");
 		flush(reporter);
 		tell_folded(reporter);
+		count_lost(reporter);
 		if (!reporter->leaving)
 			gather(reporter);
 	}
@@ -364,6 +422,7 @@ reporter_run(struct reporter *reporter)
 void
 reporter_free(struct reporter *reporter)
 {
+	http_free(&reporter->http);
 	workers_free(&reporter->workers);
 	totals_unmap(&reporter->totals);
 	access_free(&reporter->access);

@@ -13,6 +13,9 @@
 #include "loop.h"
 #include "msg.h"
 #include "reporter_access.h"
+#include "reporter_http.h"
+#include "reporter_metrics.h"
+#include "reporter_page.h"
 #include "reporter_sink.h"
 #include "reporter_workers.h"
 #include "totals.h"
@@ -25,6 +28,10 @@ struct reporter {
 	struct access access;
 	struct workers workers;
 	struct totals_view totals;
+	struct metrics_source metrics;
+	struct http http;
+	struct page page;
+	uint64_t lost_told;		/* lines lost that are in the totals */
 	struct loop_timer retry;	/* armed while an output or a worker has something left to be written or said */
 	uint64_t retry_after;		/* ns until it fires, doubling up to a second while nothing gets better */
 	uint64_t folded_told;		/* number of the last death that the parent knows to be dealt with */

@@ -169,6 +169,7 @@ static void
 output_lose(struct sink *sink, uint32_t id)
 {
 	sink->outputs[id].lost++;
+	sink->lost++;
 	sink->dirty |= UINT64_C(1) << id;
 }
 
@@ -379,6 +380,8 @@ sink_log(struct sink *sink, unsigned level, const char *prefix, const char *text
 		level = LOG_L_ERR;
 	if (level > LOG_L_DEBUG)
 		level = LOG_L_DEBUG;
+	if (sink->tap != NULL)
+		sink->tap(sink->tap_owner, level, prefix, text, size);
 	if (!sink_line_begin(sink, OUTPUT_LOG, (enum log_level)level, &line))
 		return;
 	if (out->stamps) {

@@ -36,6 +36,9 @@ struct sink_output {
 struct sink {
 	struct sink_output outputs[OUTPUTS_MAX];
 	uint64_t dirty;			/* bit per output that has something to write or to say */
+	uint64_t lost;			/* lines that found no room, of all outputs since the beginning */
+	void (*tap)(void *owner, unsigned level, const char *prefix, const char *text, size_t size);	/* sees what sink_log() gets; or NULL */
+	void *tap_owner;
 	struct text_clock clock;
 	char syslog_tag[32];		/* "nsproxy[123]: " */
 };

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +20,9 @@
 #include <unistd.h>
 
 #include "fdutil.h"
+
+/* Milliseconds until a lock counts as left behind. */
+#define LOCK_TRIES 100u
 
 _Static_assert(sizeof(struct totals_parent) % 8 == 0 && sizeof(struct totals_gone) % 8 == 0, "no padding at the end");
 
@@ -136,7 +140,7 @@ totals_unmap(struct totals_view *view)
 		(void)munmap((void *)(uintptr_t)view->parent, sizeof(*view->parent));
 		(void)munmap(view->gone, sizeof(*view->gone));
 	}
-	*view = (struct totals_view){ 0 };
+	memset(view, 0, sizeof(*view));
 }
 
 static uint32_t
@@ -151,7 +155,26 @@ totals_sums(const struct totals_view *view)
 	return &view->gone->sums[valid_of(view)];
 }
 
-/* The other copy, equal to the valid one, to be changed and then put in its place by commit(). */
+static void
+lock(struct totals_view *view)
+{
+	for (unsigned tries = 0; tries < LOCK_TRIES; tries++) {
+		uint32_t is_free = 0;
+
+		if (atomic_compare_exchange_strong(&view->gone->locked, &is_free, 1))
+			return;
+		(void)poll(NULL, 0, 1);
+	}
+	/* Making a state takes a millisecond at most: its owner has died. */
+}
+
+static void
+unlock(struct totals_view *view)
+{
+	atomic_store(&view->gone->locked, 0);
+}
+
+/* The other copy, equal to the valid one, to be changed and then put in its place by commit(). Under the lock. */
 static struct totals_sums *
 begin(struct totals_view *view)
 {
@@ -165,22 +188,19 @@ begin(struct totals_view *view)
 	return to;
 }
 
-/* The writer may die between any two stores, but no other process runs meanwhile: order among its own stores is all that is needed. */
+/* The writer may die between any two stores: nothing before this one counts. */
 static void
 commit(struct totals_view *view)
 {
 	atomic_store_explicit(&view->gone->valid, !valid_of(view), memory_order_release);
 }
 
-void
-totals_name(struct totals_view *view, uint32_t i, const char *name)
+static void
+rename_service(struct totals_view *view, uint32_t i, const char *name)
 {
-	const struct totals_sums *sums;
+	const struct totals_sums *sums = totals_sums(view);
 	struct totals_sums *next;
 
-	if (view->parent == NULL || i >= TOTALS_SERVICES)
-		return;
-	sums = totals_sums(view);
 	if (i < sums->n_services && strncmp(sums->services[i].name, name, sizeof(sums->services[i].name)) == 0)
 		return;
 	next = begin(view);
@@ -193,13 +213,24 @@ totals_name(struct totals_view *view, uint32_t i, const char *name)
 	commit(view);
 }
 
-bool
-totals_fold(struct totals_view *view, uint64_t death, const struct scoreboard *board, const uint32_t *lost)
+void
+totals_name(struct totals_view *view, uint32_t i, const char *name)
+{
+	if (view->parent == NULL || i >= TOTALS_SERVICES)
+		return;
+	view->named[i] = true;
+	lock(view);
+	rename_service(view, i, name);
+	unlock(view);
+}
+
+static bool
+fold(struct totals_view *view, uint64_t death, const struct scoreboard *board, const uint32_t *lost)
 {
 	uint64_t dropped = board->map != NULL ? sb_get(&board->head->dropped) : 0;
 	struct totals_sums *next;
 
-	if (view->parent == NULL || death <= totals_sums(view)->death)
+	if (death <= totals_sums(view)->death)
 		return false;
 	next = begin(view);
 	next->death = death;
@@ -213,4 +244,17 @@ totals_fold(struct totals_view *view, uint64_t death, const struct scoreboard *b
 	next->dropped += dropped < SB_COUNT_MOST ? dropped : SB_COUNT_MOST;
 	commit(view);
 	return true;
+}
+
+bool
+totals_fold(struct totals_view *view, uint64_t death, const struct scoreboard *board, const uint32_t *lost)
+{
+	bool done;
+
+	if (view->parent == NULL)
+		return false;
+	lock(view);
+	done = fold(view, death, board, lost);
+	unlock(view);
+	return done;
 }

@@ -10,6 +10,7 @@
  * A metric is its sum over the workers that are gone plus its counter in each scoreboard that is mapped. When a worker has gone its scoreboard is
  * added to the sums, exactly once even if the reporter dies on the way: deaths are numbered by the parent and told in order; the sums exist twice
  * and hold the number of the last death that is in them; a new state is made in the copy that nobody reads, then one store makes it the valid one.
+ * While a new image's reporter starts, the one before may still be there: who makes a state holds a lock, which is taken from one that died with it.
  */
 #ifndef TOTALS_H
 #define TOTALS_H
@@ -67,6 +68,8 @@ struct totals_sums {
 struct totals_gone {
 	uint32_t version;
 	_Atomic uint32_t valid;		/* which of the two */
+	_Atomic uint32_t locked;	/* 1: somebody makes the next state */
+	uint32_t pad;
 	_Atomic uint64_t lines_lost;	/* lines of log or access log that found no room */
 	struct totals_sums sums[2];
 };
@@ -91,6 +94,7 @@ void totals_free(struct totals *totals);
 struct totals_view {
 	const struct totals_parent *parent;	/* NULL: not mapped */
 	struct totals_gone *gone;
+	bool named[TOTALS_SERVICES];	/* by totals_name(), of this view */
 };
 
 /* fds: parent_reader, gone_fd. Does not take them. 0 or -1 with errno. */

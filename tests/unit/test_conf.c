@@ -3,6 +3,10 @@
  * Configurations: what right ones become, and what happens to a whole file or set of files.
  * Runs in: parent
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,6 +72,12 @@ test_garbage(void **state)
 	assert_int_equal(lines, 1);
 }
 
+#ifdef HAVE_MICROHTTPD
+#define METRICS "metrics = \"127.0.0.1:11\"\n"
+#else
+#define METRICS ""
+#endif
+
 static void
 test_good_file(void **state)
 {
@@ -79,7 +89,7 @@ test_good_file(void **state)
 	assert_int_equal(load_text("# c\n/* d\n */ user = \"nobody\" // e\r\nworkers = 3\nlog = 'file:/x\\'y'\nlog-level = debug\n"
 	    "access-log = \"file:/a b\"\n"
 	    "access-format = json\nlog-empty = no\ncontrol = \"\"\ncontrol-mode = 600\ncontrol-group = 0\n"
-	    "metrics = \"127.0.0.1:9\"\ndrain-timeout = 1500ms\n"
+	    METRICS "drain-timeout = 1500ms\n"
 	    "engine = copy\nworker-users = 100-200\n"
 	    "service web { # f\n listen = {\"127.0.0.1:1-2\", \"*:9-10\"}\n listen += {\"[::1]:5-6\"}\n"
 	    " connect = {\"127.0.0.1:8-9\",}\n engine = splice\n"
@@ -97,6 +107,7 @@ test_good_file(void **state)
 	assert_int_equal(conf.log_level, LOG_L_DEBUG);
 	assert_int_equal(conf.access_format, ACCESS_JSON);
 	assert_string_equal(conf.control, "");
+	assert_int_equal(METRICS[0] != '\0' ? 11 : 0, conf.metrics != NULL ? addr_port(&conf.metrics_at.addr) : 0);
 	assert_int_equal(conf.control_mode, 0600);
 	assert_int_equal(conf.drain_timeout_ms, 1500);
 	assert_int_equal(conf.n_services, 2);

@@ -3,6 +3,10 @@
  * Configurations that are wrong in one way: what each says, where, and with which exit code.
  * Runs in: parent
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,6 +103,12 @@ static const struct {
 	{ TOP "worker-users = 0-100\n" SERVICE, 2, "too small" },
 	{ TOP "workers = 3\nworker-users = 100-101\n" SERVICE, 3, "2 uids are not enough for 3 workers" },
 	{ TOP "metrics = \"10.0.0.1\"\n" SERVICE, 2, "port is missing" },
+	{ TOP "metrics = \"10.0.0.1:1-2\"\n" SERVICE, 2, "one port is enough" },
+#ifdef HAVE_MICROHTTPD
+	{ TOP "metrics = \"*:1\"\n" SERVICE, 2, "overlaps the listener" },
+#else
+	{ TOP "metrics = \"127.0.0.1:9\"\n" SERVICE, 2, "without libmicrohttpd" },
+#endif
 	{ "user = root\n" SERVICE, 1, "must not run as root" },
 	/* endpoints */
 	{ TOP "service s {\n}\n", 2, NULL },
