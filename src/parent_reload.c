@@ -192,6 +192,11 @@ on_timer(void *owner, void *arg)
 static void __attribute__((noreturn))
 run_trial(const struct reload *reload, struct state *state, int log_fd, pid_t parent)
 {
+	sigset_t none;
+
+	/* Until it has a loop to be told by, it can be ended like any start. */
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() == parent && dup2(log_fd, STDERR_FILENO) != -1 && fd_set_cloexec(reload->conf_fd, 0) == 0)
 		reload_exec(reload->program, reload->argv, state);

@@ -190,6 +190,8 @@ renew_init(struct parent *parent, char *const argv[])
 	static const struct reload_ops ops = { .keep = keep, .begun = begun, .refused = refused, .replace = replace };
 
 	reload_init(&parent->reload, &parent->loop, KIND_RELOAD, &ops, parent, argv, parent->path);
+	if (parent_is_trial(parent))
+		reload_stop(&parent->reload);
 }
 
 /* ---- the new image ------------------------------------------------------------------------------------------------------------------ */
