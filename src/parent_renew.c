@@ -133,7 +133,8 @@ refused(void *owner, uint64_t request, const char *why)
 	struct parent *parent = owner;
 	char status[300];
 
-	(void)request;
+	if (request != 0)
+		reporter_answer(&parent->reporter, request, CTL_REFUSED, why);
 	totals_add(&parent->totals, parent->reload.upgrade ? TOTALS_UPGRADE_FAILURES : TOTALS_RELOAD_FAILURES, 1);
 	totals_set(&parent->totals, TOTALS_RELOAD_GOOD, 0);
 	(void)snprintf(status, sizeof(status), "serving as before; a reload was refused: %.200s", why);
