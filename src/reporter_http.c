@@ -217,7 +217,7 @@ run(struct http *http)
 
 	if (MHD_run(http->daemon) != MHD_YES)
 		log_debug("http", "the library says that it failed");
-	if (http->n_clients > 0)
+	if (http->n_clients > 0 || http->deaf)
 		due = now + (http->n_clients == HTTP_CLIENTS_MAX ? LOOK_SOON : LOOK_EVERY);
 	if (MHD_get_timeout(http->daemon, &ms) == MHD_YES && now + ms * NS_PER_MS < due)
 		due = now + ms * NS_PER_MS;
@@ -234,7 +234,7 @@ listener_ref(const struct http *http)
 static void
 poll_listener(struct http *http)
 {
-	bool wanted = http->open && http->n_clients < HTTP_CLIENTS_MAX;
+	bool wanted = http->open && !http->deaf && http->n_clients < HTTP_CLIENTS_MAX;
 
 	if (http->fd != -1)
 		(void)loop_modify(http->loop, http->fd, wanted ? EPOLLIN : 0, listener_ref(http));
@@ -258,6 +258,10 @@ on_timer(void *owner, void *arg)
 	struct http *http = arg;
 
 	(void)owner;
+	if (http->deaf) {
+		http->deaf = false;
+		poll_listener(http);
+	}
 	cut_late(http, http->n_clients == HTTP_CLIENTS_MAX ? CLIENT_LEAST : CLIENT_MOST);
 	run(http);
 }
@@ -318,6 +322,11 @@ on_listener(void *owner, struct loop_ref ref, uint32_t events)
 		socklen_t length = sizeof(peer);
 		int fd = accept4(http->fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+		/* A client that is still there would make the listener readable again at once. */
+		if (fd == -1 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+			http->deaf = true;
+			poll_listener(http);
+		}
 		if (fd == -1)
 			break;
 		/* It takes the descriptor even when it fails. */

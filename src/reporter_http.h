@@ -41,6 +41,7 @@ struct http {
 	uint8_t kind_listener, kind_clients;	/* of loop references */
 	int fd;				/* listener, owned; -1: none */
 	bool open;			/* it is polled */
+	bool deaf;			/* the kernel was out of something: not polled until the timer */
 	struct http_client clients[HTTP_CLIENTS_MAX];
 	unsigned n_clients;
 	struct loop_timer timer;

@@ -258,6 +258,13 @@ write_errors(struct doc *doc, const struct sb_service *sum)
 		doc_str(doc, "none");
 }
 
+/* In a second. What goes back is no count of anything: it came from a worker that lies. */
+static double
+rate_of(uint64_t now, uint64_t before, double s)
+{
+	return now > before ? (double)(now - before) / s : 0;
+}
+
 static void
 write_rates(struct doc *doc, const struct page *page, const struct page_service *service, const struct sb_service *sum)
 {
@@ -269,9 +276,9 @@ write_rates(struct doc *doc, const struct page *page, const struct page_service 
 		doc_str(doc, "<td>-</td><td>-</td><td>-</td>");
 		return;
 	}
-	doc_printf(doc, "<td>%.1f</td><td>", (double)(sb_get(&sum->taken) - before->taken) / s);
+	doc_printf(doc, "<td>%.1f</td><td>", rate_of(sb_get(&sum->taken), before->taken, s));
 	for (unsigned d = 0; d < 2; d++) {
-		put_size(doc, (uint64_t)((double)(sb_get(&sum->bytes[d]) - before->bytes[d]) / s));
+		put_size(doc, (uint64_t)rate_of(sb_get(&sum->bytes[d]), before->bytes[d], s));
 		doc_str(doc, d == 0 ? "/s</td><td>" : "/s</td>");
 	}
 }
