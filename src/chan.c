@@ -46,18 +46,23 @@ brings_fds(enum msg_role from, enum msg_role to)
 	return false;
 }
 
+/* Best effort: with it the sender gets EPERM; without it the missing control buffer does the same for us. */
+void
+chan_refuse_fds(int fd)
+{
+	int off = 0;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+}
+
 void
 chan_init(struct chan *chan, int fd, enum msg_role self, enum msg_role peer, chan_handler_fn *const handlers[MSG_TYPES], void *owner)
 {
 	*chan = (struct chan){ .fd = fd, .self = self, .peer = peer, .phase = MSG_START, .handlers = handlers, .owner = owner };
 	chan->takes_fds = brings_fds(peer, self);
 	/* Only the parent may: the other filters have no such call, and who made their sockets did it for them. */
-	if (self == MSG_P) {
-		int off = 0;
-
-		/* Best effort: with it the sender gets EPERM; without it the missing control buffer does the same for us. */
-		(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
-	}
+	if (self == MSG_P)
+		chan_refuse_fds(fd);
 }
 
 void

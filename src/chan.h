@@ -32,6 +32,8 @@ struct chan {
 
 /* Both ends non-blocking and close-on-exec. 0 or -1 with errno. */
 int chan_pair(int ends[2]);
+/* Descriptors that anybody sends to this socket, or to one accepted from it, are refused where the kernel can do that (Linux 6.16). */
+void chan_refuse_fds(int fd);
 void chan_init(struct chan *chan, int fd, enum msg_role self, enum msg_role peer, chan_handler_fn *const handlers[MSG_TYPES], void *owner);
 void chan_close(struct chan *chan);
 /* Never blocks. The descriptors stay the caller's. 0, or -1 with errno: EAGAIN (full), ETOOMANYREFS (treat alike), EPIPE (gone). */

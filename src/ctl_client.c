@@ -222,15 +222,22 @@ send_ask(struct ctl_client *client, const struct msg_ask *ask, int timeout_ms)
 enum ctl_exit
 ctl_ask(struct ctl_client *client, const struct msg_ask *ask, struct ctl_answer *answer, int timeout_ms)
 {
+	bool hung_up = false;
+
 	client->answer = answer;
 	client->text[0] = '\0';
 	answer->ended = false;
 	/* A reporter that has hung up may have said why before. */
-	if (send_ask(client, ask, timeout_ms) == -1 && errno != EPIPE)
+	if (send_ask(client, ask, timeout_ms) == -1 && errno != EPIPE && errno != ECONNRESET)
 		return broken(client);
 	while (!answer->ended) {
 		int r = chan_recv(&client->chan);
 
+		/* A peer that closed while something of ours was unread: the kernel tells that first, once, and what it had sent after that. */
+		if (r == -1 && errno == EPIPE && !hung_up) {
+			hung_up = true;
+			continue;
+		}
 		if (r == -1 || (r == 0 && wait_for_it(client, POLLIN, timeout_ms) == -1))
 			return broken(client);
 	}

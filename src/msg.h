@@ -350,7 +350,7 @@ struct row_status {
 
 struct row_service {
 	struct msg_service service;
-	uint64_t open, connecting;
+	uint64_t open;
 	uint64_t taken, finished;
 	uint64_t bytes[2];		/* delivered, of those that live, too */
 	uint64_t ends[16];		/* by enum conn_end */

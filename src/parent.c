@@ -23,6 +23,7 @@
 #include "parent_activate.h"
 #include "parent_adopt.h"
 #include "parent_caps.h"
+#include "parent_command.h"
 #include "parent_conf_pack.h"
 #include "parent_confine.h"
 #include "parent_open.h"
@@ -33,8 +34,8 @@
 #include "sandbox.h"
 #include "totals.h"
 
-/* Timers of the parent itself: supervision, stop, watchdog, reload, settling; the reporter's, and the one of workers that are retired. */
-#define OTHER_TIMERS 7
+/* Timers of the parent itself: supervision, stop, watchdog, reload, settling; that of orders; the reporter's, and the one of workers that are retired. */
+#define OTHER_TIMERS 8
 /* Descriptors of ours beside those that are counted: loop, signals, programs, namespaces under way, a child's ends while it is started. */
 #define OTHER_FDS 64
 #define FDS_PER_WORKER 3
@@ -244,13 +245,19 @@ parent_acquire(struct parent *parent)
 	    parent->state);
 	if (parent_is_replacement(parent))
 		parent->listeners.next_id = parent->state->head.next_id;
+	if (code == EXIT_OK && command_acquire(parent) == -1)
+		code = EXIT_MACHINE;
 	return code;
 }
 
 static enum exit_code
 parent_confine(struct parent *parent)
 {
-	return confine(parent->conf->one_id, parent->state != NULL ? parent->state->head.filter : 0);
+	struct sandbox_result confined;
+	enum exit_code code = confine(parent->conf->one_id, parent->state != NULL ? parent->state->head.filter : 0, &confined);
+
+	tell_confined(&parent->tell, &confined);
+	return code;
 }
 
 static enum exit_code
@@ -262,6 +269,7 @@ parent_turn(struct parent *parent)
 	}
 	if (parent->pools.changed) {
 		parent->pools.changed = false;
+		orders_sync(&parent->orders);
 		reporter_sync(&parent->reporter);
 		if (parent->serving)
 			listen_recheck(&parent->listeners);
@@ -394,6 +402,7 @@ parent_stop(struct parent *parent)
 	}
 	reporter_free(&parent->reporter);
 	metrics_close(&parent->metrics);
+	command_free(parent);
 	workers_free(&parent->workers);
 	routes_free(&parent->routes);
 	outputs_free(&parent->outputs);
@@ -428,6 +437,7 @@ parent_run(const struct conf *conf, struct state *state, char *const argv[])
 	}
 	renew_init(parent, argv);
 	parent->signal_fd = parent->loop.epoll_fd = parent->notify.manager = parent->notify.starter = -1;
+	control_init(&parent->control);
 	watch_init(&parent->watch, conf, &parent->loop);
 	totals_init(&parent->totals);
 	parent->workers.pools = &parent->pools;

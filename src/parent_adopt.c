@@ -154,6 +154,7 @@ take_worker(struct workers *workers, struct worker *worker, const struct state *
 	worker->netns_dev = (dev_t)row->netns_dev;
 	worker->netns_ino = (ino_t)row->netns_ino;
 	worker->ready = row->ready;
+	worker->started = row->started;
 	worker->ping_number = row->ping_number;
 	worker->ping_at = row->ping_at;
 	worker->ping_sent = (row->flags & STATE_WORKER_PING_SENT) != 0;

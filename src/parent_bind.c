@@ -241,9 +241,10 @@ own_path(const struct conf_service *service, struct bound *bound)
 }
 
 int
-bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, struct bound *bound, const char **step, const char **hint)
+bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, int type, struct bound *bound, const char **step,
+    const char **hint)
 {
-	FD_AUTO int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	FD_AUTO int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	bool abstract = endpoint->addr.u.un.sun_path[0] == '\0';
 
 	*bound = (struct bound){ .fd = -1, .addr = endpoint->addr };

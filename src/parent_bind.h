@@ -23,7 +23,9 @@ struct bound {
 
 /* 0; -1 with errno, *step ("bind", "change the owner of its path", ...) and maybe *hint (what to do; else NULL). Leaves nothing behind then. */
 int bind_tcp(const struct conf_service *service, const struct conf_endpoint *endpoint, uint16_t port, struct bound *bound, const char **step);
-int bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, struct bound *bound, const char **step, const char **hint);
+/* type: SOCK_STREAM, SOCK_SEQPACKET. */
+int bind_unix(const struct conf_service *service, const struct conf_endpoint *endpoint, int type, struct bound *bound, const char **step,
+    const char **hint);
 /* Makes a socket that listens already one like ours. 0 or -1 with errno. */
 int bind_inherited(const struct conf_service *service, int fd, sa_family_t family);
 /*

@@ -240,3 +240,17 @@ caps_drop_for_good(unsigned uid, unsigned gid, bool one_id, const char **step)
 	*step = "set no_new_privs";
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
+
+void
+caps_read(uint64_t *permitted, uint64_t *effective, uint64_t *bounding)
+{
+	load();
+	*permitted = *effective = *bounding = 0;
+	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++) {
+		uint64_t bit = UINT64_C(1) << cap;
+
+		*permitted |= capng_have_capability(CAPNG_PERMITTED, cap) ? bit : 0;
+		*effective |= capng_have_capability(CAPNG_EFFECTIVE, cap) ? bit : 0;
+		*bounding |= capng_have_capability(CAPNG_BOUNDING_SET, cap) ? bit : 0;
+	}
+}

@@ -75,7 +75,9 @@ struct conf {
 	enum access_format access_format;
 	char *control;			/* socket path; NULL or "": none */
 	mode_t control_mode;
+	bool control_set;		/* it was asked for; otherwise it is the default */
 	char *control_group;		/* NULL: the workers' group */
+	gid_t control_gid;
 	char *metrics;			/* as written; NULL: none */
 	struct conf_endpoint metrics_at;	/* addr.len 0: none */
 	bool metrics_waits;		/* for its namespace, which may be missing */

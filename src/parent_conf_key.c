@@ -153,6 +153,7 @@ set_control(struct conf_draft *draft, struct draft_service *service, const char 
 	}
 	free(draft->conf.control);
 	draft->conf.control = draft_copy(text);
+	draft->conf.control_set = true;
 }
 
 static void

@@ -82,7 +82,9 @@ code_conf(struct codec *codec, struct conf *conf)
 	code_output(codec, &conf->access);
 	CODE(codec, conf->access_format);
 	codec_text(codec, &conf->control);
+	CODE(codec, conf->control_set);
 	CODE(codec, conf->control_mode);
+	CODE(codec, conf->control_gid);
 	codec_text(codec, &conf->control_group);
 	codec_text(codec, &conf->metrics);
 	code_endpoint(codec, &conf->metrics_at);

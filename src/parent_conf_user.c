@@ -135,9 +135,12 @@ conf_user_resolve(struct conf_draft *draft)
 	resolve_user(draft);
 	for (i = 0; i < draft->n_services; i++)
 		resolve_unix_owner(draft, &draft->services[i]);
+	draft->conf.control_gid = draft->conf.gid;
 	if (draft->control_group.text == NULL)
 		return;
 	draft->conf.control_group = draft_copy(draft->control_group.text);
-	if (!find_group(draft->control_group.text, &gid))
+	if (find_group(draft->control_group.text, &gid))
+		draft->conf.control_gid = gid;
+	else
 		draft_error(draft, &draft->control_group.where, EXIT_MACHINE, "group '%s' does not exist", draft->control_group.text);
 }

@@ -98,7 +98,7 @@ keep_worker(struct state_worker *row, const struct worker *worker)
 	*row = (struct state_worker){ .netns_dev = worker->netns_dev, .netns_ino = worker->netns_ino, .pid = worker->pid, .index = worker->index,
 		.pool = worker->pool, .generation = worker->generation, .state = (uint32_t)worker->state, .flags = flags_of(worker),
 		.chan_fd = worker->chan.fd, .report_fd = worker->report_fd, .board_fd = worker->board_fd, .max_conns = worker->board.max_conns,
-		.n_services = worker->board.n_services, .uid = worker->uid, .gid = worker->gid, .feed = worker->feed,
+		.n_services = worker->board.n_services, .started = worker->started, .uid = worker->uid, .gid = worker->gid, .feed = worker->feed,
 		.program_dev = worker->program.dev, .program_ino = worker->program.ino, .program_mtime = (uint64_t)worker->program.mtime,
 		.sent = worker->sent, .ping_number = worker->ping_number, .ping_at = worker->ping_at, .retire_until = worker->retire_until,
 		.told_until = worker->told_until, .backoff_started = worker->backoff.started, .backoff_wait = worker->backoff.wait,

@@ -48,7 +48,9 @@
 static bool
 is_paused(const struct listen_set *set, const struct listener *listener)
 {
-	return set->starved || set->gates[listener->pool].shut || set->limits[listener->service].shut;
+	const struct listen_limit *limit = &set->limits[listener->service];
+
+	return set->starved || (!limit->drained && (set->gates[listener->pool].shut || limit->shut));
 }
 
 static struct loop_ref
@@ -201,6 +203,13 @@ accept_one(const struct listener *listener, struct addr *peer)
 	return accept4(listener->bound.fd, &peer->u.sa, &peer->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+/* Its clients are to be reset, not to wait. */
+static bool
+takes_none(const struct listen_set *set, const struct listener *listener)
+{
+	return set->pools->list[listener->pool].missing || set->limits[listener->service].drained;
+}
+
 /* There is nowhere to go: closing resets, since clients inherit SO_LINGER from the listener. */
 static void
 refuse_some(struct listen_set *set, struct listener *listener)
@@ -214,7 +223,10 @@ refuse_some(struct listen_set *set, struct listener *listener)
 			return;
 		if (fd == -1)
 			continue;
-		set->pools->list[listener->pool].refused++;
+		if (set->limits[listener->service].drained)
+			set->limits[listener->service].reset++;
+		else
+			set->pools->list[listener->pool].refused++;
 		totals_add(set->pools->totals, TOTALS_REFUSED, 1);
 	}
 }
@@ -287,7 +299,7 @@ listen_on_readable(void *owner, struct loop_ref ref, uint32_t events)
 		pause_listener(set, listener);
 		return;
 	}
-	if (set->pools->list[listener->pool].missing) {
+	if (takes_none(set, listener)) {
 		refuse_some(set, listener);
 		return;
 	}
@@ -343,6 +355,25 @@ listen_start(struct listen_set *set, struct loop *loop, uint8_t kind)
 	return 0;
 }
 
+uint64_t
+listen_drain(struct listen_set *set, unsigned service, bool drained)
+{
+	uint64_t reset = set->limits[service].reset;
+
+	if (drained != set->limits[service].drained)
+		set->limits[service].reset = 0;
+	set->limits[service].drained = drained;
+	resume(set);
+	return reset;
+}
+
+bool
+listen_is_paused(const struct listen_set *set, unsigned service)
+{
+	return set->limits != NULL && !set->limits[service].drained &&
+	    (set->starved || set->limits[service].shut || set->gates[set->pools->of_service[service]].shut);
+}
+
 static void
 close_sockets(struct listen_set *set)
 {
@@ -359,7 +390,7 @@ accept_rest(struct listen_set *set, struct listener *listener)
 {
 	uint64_t last, most;
 
-	if (listener->bound.fd == -1 || set->pools->list[listener->pool].missing)
+	if (listener->bound.fd == -1 || takes_none(set, listener))
 		return;
 	most = set->next_id + (uint64_t)set->conf->services[listener->service].backlog + ACCEPT_MOST;
 	do {

@@ -35,6 +35,8 @@ struct listen_gate {
 struct listen_limit {
 	uint32_t most;			/* UINT32_MAX: only what fits */
 	bool shut;
+	bool drained;			/* clients are reset */
+	uint64_t reset;			/* how many were since then */
 };
 
 struct listen_set {
@@ -67,6 +69,10 @@ int listen_start(struct listen_set *set, struct loop *loop, uint8_t kind);
 void listen_after_turn(struct listen_set *set);
 /* Workers came or went: listeners that are paused for want of one are looked at again. */
 void listen_recheck(struct listen_set *set);
+/* From now on the service's clients are reset at once, or served again. Returns how many were reset until now. */
+uint64_t listen_drain(struct listen_set *set, unsigned service, bool drained);
+/* Do the service's clients wait in the backlog? */
+bool listen_is_paused(const struct listen_set *set, unsigned service);
 /*
  * Takes what waits in the backlog of the old socket, closes it, and polls the new one in its place, which is taken. 0, or -1 with errno: then
  * the listener is closed and still wanted.

@@ -71,7 +71,7 @@ open_one(const struct metrics *metrics, struct job *job)
 	if (job->at->addr.u.sa.sa_family != AF_UNIX)
 		return netns_run(there, &metrics->netns[0], open_there, job);
 	job->entered = true;
-	return bind_unix(&as_service, job->at, &job->bound, &job->step, &job->hint);
+	return bind_unix(&as_service, job->at, SOCK_STREAM, &job->bound, &job->step, &job->hint);
 }
 
 static void

@@ -157,7 +157,7 @@ open_route(struct open_job *job, const struct netns *netns, const struct netns *
 		job->entered = true;
 	} else if (job->route->listen->addr.u.sa.sa_family == AF_UNIX) {
 		job->entered = true;
-		r = bind_unix(job->service, job->route->listen, &first->bound, &job->step, &job->hint);
+		r = bind_unix(job->service, job->route->listen, SOCK_STREAM, &first->bound, &job->step, &job->hint);
 	} else {
 		r = netns_run(netns, home, open_ports, job);
 	}
@@ -283,7 +283,7 @@ open_again(void *arg)
 
 	job->entered = true;
 	if (job->route->listen->addr.u.sa.sa_family == AF_UNIX)
-		return bind_unix(job->service, job->route->listen, &job->bound, &job->step, &job->hint);
+		return bind_unix(job->service, job->route->listen, SOCK_STREAM, &job->bound, &job->step, &job->hint);
 	return bind_tcp(job->service, job->route->listen, job->port, &job->bound, &job->step);
 }
 

@@ -13,15 +13,19 @@
 #include "loop.h"
 #include "parent_activate.h"
 #include "parent_conf.h"
+#include "parent_control.h"
 #include "parent_listen.h"
 #include "parent_metrics.h"
 #include "parent_notify.h"
+#include "parent_order.h"
 #include "parent_output.h"
 #include "parent_pool.h"
 #include "parent_reload.h"
 #include "parent_reporter.h"
+#include "parent_request.h"
 #include "parent_route.h"
 #include "parent_state.h"
+#include "parent_tell.h"
 #include "parent_watch.h"
 #include "parent_worker.h"
 #include "totals.h"
@@ -43,6 +47,10 @@ struct parent {
 	struct activation activation;
 	struct listen_set listeners;
 	struct metrics metrics;
+	struct control control;
+	struct orders orders;
+	struct tell tell;
+	struct requests requests;
 	struct reporter reporter;
 	struct workers workers;
 	struct reload reload;

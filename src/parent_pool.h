@@ -46,6 +46,7 @@ struct worker {
 	uint32_t generation;		/* counts the processes that had this slot; never 0 */
 	pid_t pid;
 	int failure_fd;			/* what it left if it died before exec */
+	uint64_t started;		/* CLOCK_REALTIME */
 	/* What it was started as: whether it fits the configuration after a reload is told by comparing. */
 	uint64_t feed;			/* digest of its set-up */
 	struct program_id program;

@@ -22,6 +22,7 @@
 #include "log.h"
 #include "parent_adopt.h"
 #include "parent_caps.h"
+#include "parent_command.h"
 #include "parent_confine.h"
 #include "parent_handoff.h"
 #include "parent_keep.h"
@@ -110,6 +111,7 @@ keep(void *owner, struct state *state)
 	keep_tables(state, &parent->pools, &parent->routes, &parent->listeners, parent->watch.netns);
 	notify_keep(&parent->notify, state);
 	metrics_keep(&parent->metrics, state);
+	command_keep(parent, state);
 	state_put_fd(state, "totals", parent->totals.parent_fd);
 	state_put_fd(state, "sums", parent->totals.gone_fd);
 	state->self = path;

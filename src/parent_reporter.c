@@ -208,6 +208,8 @@ reporter_sync(struct reporter *reporter)
 		r = send_metrics(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_synced(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = tell_sync(reporter->tell, &reporter->chan);
 	/* Full, or the kernel was short of memory: again when it takes something. After EPIPE its end will be told by SIGCHLD. */
 	full = r == -1 && errno != EPIPE;
 	if (full != reporter->wants_out)
@@ -247,8 +249,23 @@ on_folded(void *owner, const void *items, unsigned count, int *fds, unsigned n_f
 	return 0;
 }
 
+static int
+on_request(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+	int r;
+
+	(void)count, (void)fds, (void)n_fds;
+	if (reporter->state != REPORTER_SERVING)
+		return -1;
+	r = requests_on(reporter->requests, items);
+	reporter_sync(reporter);
+	return r;
+}
+
 static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_READY] = on_ready,
+	[MSG_REQUEST] = on_request,
 	[MSG_FOLDED] = on_folded,
 };
 
@@ -301,6 +318,7 @@ forget_told(struct reporter *reporter)
 	reporter->names_sent = reporter->metrics_sent = 0;
 	reporter->wants_out = false;
 	outputs_unsent(reporter->outputs);
+	tell_forget(reporter->tell);
 	for (uint32_t i = 0; i < reporter->pools->n_slots; i++)
 		reporter->pools->workers[i].announced = 0;
 	for (uint32_t i = 0; i < reporter->pools->n_dead; i++)
@@ -424,6 +442,8 @@ reporter_supervise(struct reporter *reporter)
 {
 	if (reporter->former > 0 && reporter->loop->now >= reporter->former_until)
 		spawn_kill(reporter->former);
+	if (reporter->state == REPORTER_SERVING)
+		reporter_sync(reporter);	/* what changes all the time is told now and then */
 	if (reporter->state != REPORTER_STARTING || reporter->loop->now < reporter->backoff.started + START_MOST)
 		return;
 	log_errx("the reporter (process %d) was not ready after 10 seconds: it is killed", (int)reporter->pid);

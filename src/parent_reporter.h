@@ -13,9 +13,11 @@
 #include "parent_metrics.h"
 #include "parent_output.h"
 #include "parent_pool.h"
+#include "parent_request.h"
 #include "parent_route.h"
 #include "parent_spawn.h"
 #include "parent_state.h"
+#include "parent_tell.h"
 
 /* STARTING: its set-up is on the way, READY is awaited. CLOSING: its channel is closed; it writes what it has and goes. */
 enum reporter_state { REPORTER_DEAD, REPORTER_STARTING, REPORTER_SERVING, REPORTER_CLOSING };
@@ -28,6 +30,8 @@ struct reporter {
 	struct outputs *outputs;
 	const struct routes *routes;
 	struct pools *pools;
+	struct tell *tell;		/* set by the owner before the reporter is started, like the next one */
+	struct requests *requests;
 	enum reporter_state state;
 	uint32_t generation;
 	pid_t pid;

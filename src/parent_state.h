@@ -33,6 +33,7 @@ struct state_head {
 	uint64_t watchdog_ns;
 	uint64_t filter;		/* which filter is in force (parent_confine.h) */
 	uint64_t reloads, upgrades;	/* until now */
+	uint64_t control_dev, control_ino;	/* of the control socket's path */
 	int32_t reporter_pid;		/* 0: there is none */
 	uint32_t pad;
 };
@@ -77,6 +78,7 @@ struct state_worker {
 	uint32_t flags;			/* STATE_WORKER_* */
 	int32_t chan_fd, report_fd, board_fd;
 	uint32_t max_conns, n_services;	/* of its scoreboard */
+	uint64_t started;
 	uint32_t uid, gid;
 	uint32_t pad;
 	uint64_t feed;			/* digest of its set-up */

@@ -221,6 +221,8 @@ fork_worker(struct workers *workers, struct worker *worker, const struct child_e
 	worker->gid = plan.gid;
 	worker->netns_dev = netns->dev;
 	worker->netns_ino = netns->ino;
+	worker->started = loop_realtime();
+	worker->ready = (struct msg_ready){ .engines = 0 };
 	worker->pid = spawn(&plan, &worker->failure_fd);
 	return worker->pid == -1 ? -1 : 0;
 }

@@ -30,18 +30,26 @@
 #include "log.h"
 #include "sandbox.h"
 
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59		/* Linux 4.13, include/uapi/asm-generic/socket.h */
+#endif
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441		/* Linux 5.11, the same on all architectures */
 #endif
 
 #define KIND_PARENT 0
 #define KIND_WORKER 1
+#define KIND_CONTROL 2
+#define KIND_CONTROL_CLIENT 3
 #define KIND_METRICS 4
 #define KIND_METRICS_CLIENTS 5
 
+/* Timers: retry, control. */
+#define TIMERS 2
 #define PARENT_MESSAGES_PER_TURN 64u
 /* Far more than any configuration has; a larger number is a mistake. */
 #define ROUTES_MAX (1u << 20)
+#define SERVICES_MAX ROUTES_MAX
 /* Records wait at most this long for others. A channel holds at least 270 messages (kernel default of wmem), so it is emptied in time. */
 #define GATHER_MS 10
 /* With this many messages in one look, looking again at once is better than waiting. */
@@ -63,10 +71,15 @@ static int on_output(void *owner, const void *items, unsigned count, int *fds, u
 static int on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_worker(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_gone(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
-static int on_listen(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_synced(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_parent(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_service(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_worker_state(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_listen(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_result(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
+static int on_level(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 static int on_log(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds);
 
 static chan_handler_fn *const handlers[MSG_TYPES] = {
@@ -75,10 +88,15 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_NAMES] = on_names,
 	[MSG_WORKER] = on_worker,
 	[MSG_GONE] = on_gone,
-	[MSG_LISTEN] = on_listen,
 	[MSG_TOTALS] = on_totals,
 	[MSG_SYNCED] = on_synced,
 	[MSG_LEAVE] = on_leave,
+	[MSG_PARENT] = on_parent,
+	[MSG_SERVICE] = on_service,
+	[MSG_WORKER_STATE] = on_worker_state,
+	[MSG_LISTEN] = on_listen,
+	[MSG_RESULT] = on_result,
+	[MSG_LEVEL] = on_level,
 	[MSG_LOG] = on_log,
 };
 
@@ -126,7 +144,8 @@ on_settings(void *owner, const void *items, unsigned count, int *fds, unsigned n
 		return -1;
 	if (access_init(&reporter->access, &reporter->sink, settings->access_format, settings->n_routes) == -1 ||
 	    workers_init(&reporter->workers, &reporter->loop, KIND_WORKER, &reporter->sink, &reporter->access, &reporter->totals,
-		settings->max_workers) == -1)
+		settings->max_workers) == -1 ||
+	    known_init(&reporter->known, settings->max_workers, settings->n_routes) == -1)
 		fatal(EXIT_MACHINE, "no memory for %u routes and %u workers", settings->n_routes, settings->max_workers);
 	log_set_level((enum log_level)settings->log_level);
 	if (settings->flags & SETTINGS_METRICS)
@@ -155,7 +174,7 @@ on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	(void)count;
 	(void)fds;
 	(void)n_fds;
-	if (!reporter->configured || access_names(&reporter->access, items) == -1)
+	if (!reporter->configured || access_names(&reporter->access, items) == -1 || known_name_route(&reporter->known, items) == -1)
 		return -1;
 	totals_name(&reporter->totals, ((const struct msg_names *)items)->service_number, ((const struct msg_names *)items)->service);
 	page_names(&reporter->page, items);
@@ -166,14 +185,16 @@ static int
 on_totals(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 {
 	struct reporter *reporter = owner;
+	const struct msg_totals *totals = items;
 
-	(void)items;
 	(void)count;
 	(void)n_fds;
-	if (reporter->totals.parent != NULL)
+	if (reporter->totals.parent != NULL || totals->n_services > SERVICES_MAX)
 		return -1;
 	if (totals_map(&reporter->totals, fds) == -1)
 		fatal(EXIT_MACHINE, "cannot map the memory for counters");
+	if (known_make_services(&reporter->known, totals->n_services) == -1)
+		fatal(EXIT_MACHINE, "no memory for %u services", totals->n_services);
 	return 0;
 }
 
@@ -185,9 +206,12 @@ on_listen(void *owner, const void *items, unsigned count, int *fds, unsigned n_f
 
 	(void)count;
 	(void)n_fds;
-	if (msg->kind != LISTEN_METRICS)
+	if (!reporter->configured || (msg->kind != LISTEN_METRICS && msg->kind != LISTEN_CONTROL))
 		return -1;
-	http_listen(&reporter->http, &fds[0]);
+	if (msg->kind == LISTEN_METRICS)
+		http_listen(&reporter->http, &fds[0]);
+	else if (control_listen(&reporter->control, msg, &fds[0]) == -1)
+		log_err("cannot watch the control socket");
 	return 0;
 }
 
@@ -239,6 +263,91 @@ on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	(void)n_fds;
 	reporter->relieved = reporter->leaving = true;
 	return 0;
+}
+
+static int
+on_parent(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	reporter->known.parent = *(const struct msg_parent *)items;
+	return 0;
+}
+
+static int
+on_service(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	return known_service(&reporter->known, items);
+}
+
+static int
+on_worker_state(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	return known_worker(&reporter->known, items);
+}
+
+static int
+on_result(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	struct reporter *reporter = owner;
+
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	control_on_result(&reporter->control, items);
+	return 0;
+}
+
+static int
+on_level(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
+{
+	const struct msg_level *level = items;
+
+	(void)owner;
+	(void)count;
+	(void)fds;
+	(void)n_fds;
+	if (level->level < LOG_L_ERR || level->level > LOG_L_DEBUG)
+		return -1;
+	log_set_level((enum log_level)level->level);
+	return 0;
+}
+
+/* What nsproxyctl gets is what Prometheus would. */
+static struct doc *
+metrics_text(void *owner)
+{
+	struct reporter *reporter = owner;
+	struct doc *doc = doc_new();
+
+	if (doc != NULL)
+		metrics_write(doc, &reporter->metrics, METRICS_OPENMETRICS);
+	if (doc == NULL || !doc->failed)
+		return doc;
+	doc_drop(doc);
+	return NULL;
+}
+
+/* Asked for by somebody who may. */
+static bool
+ask_parent(void *owner, const struct msg_request *request)
+{
+	struct reporter *reporter = owner;
+
+	return chan_send(&reporter->parent, MSG_REQUEST, request, 1, NULL, 0) == 0;
 }
 
 static int
@@ -309,8 +418,14 @@ reporter_init(struct reporter *reporter)
 	reporter->retry.fn = retry_on_timer;
 	reporter->retry_after = RETRY_FIRST;
 	if (fd_set_cloexec(CHILD_FD_CHANNEL, 1) == -1 || fd_set_nonblocking(CHILD_FD_CHANNEL) == -1 ||
-	    loop_init(&reporter->loop, 1 + HTTP_TIMERS + PAGE_TIMERS, reporter) == -1)
+	    loop_init(&reporter->loop, TIMERS + HTTP_TIMERS + PAGE_TIMERS, reporter) == -1)
 		fatal(EXIT_MACHINE, "cannot make the event loop");
+	if (control_init(&reporter->control, &reporter->loop, KIND_CONTROL, KIND_CONTROL_CLIENT,
+		&(struct show_source){ &reporter->known, &reporter->workers, &reporter->totals }, ask_parent, metrics_text, reporter) == -1)
+		fatal(EXIT_MACHINE, "no memory for %u clients of the control socket", CONTROL_CLIENTS);
+	reporter->known.pid = (uint32_t)getpid();
+	reporter->known.uid = getuid();
+	reporter->known.gid = getgid();
 	loop_on(&reporter->loop, KIND_PARENT, parent_on_event, reporter);
 }
 
@@ -329,7 +444,7 @@ void
 reporter_confine(struct reporter *reporter)
 {
 	struct sandbox_policy policy = { .rules = syscalls, .kill = true, .one_id = reporter->one_id, .landlock = true, .landlock_net = true,
-		.scope_abstract = true, .max_files = OUTPUTS_MAX + reporter->workers.max + 32 };
+		.scope_abstract = true, .max_files = OUTPUTS_MAX + reporter->workers.max + CONTROL_CLIENTS + 32 };
 	struct sandbox_result result;
 	struct msg_ready ready = { 0 };
 
@@ -345,6 +460,8 @@ reporter_confine(struct reporter *reporter)
 	ready.landlock_abi = result.landlock_abi;
 	ready.syscalls = result.syscalls;
 	ready.syscalls_checked = result.syscalls_checked;
+	memcpy(ready.why, result.why, sizeof(ready.why));
+	reporter->known.own = ready;
 	reporter->parent.phase = MSG_SERVING;
 	if (chan_send(&reporter->parent, MSG_READY, &ready, 1, NULL, 0) == -1)
 		parent_ended(reporter);
@@ -398,7 +515,7 @@ gather(struct reporter *reporter)
 	uint64_t messages = reporter->workers.messages;
 
 	reporter->workers.messages = 0;
-	if (messages > 0 && messages < GATHER_UP_TO)
+	if (messages > 0 && messages < GATHER_UP_TO && !control_busy(&reporter->control))
 		(void)poll(&pfd, 1, GATHER_MS);
 }
 
@@ -414,6 +531,7 @@ reporter_run(struct reporter *reporter)
 		if (!reporter->leaving)
 			gather(reporter);
 	}
+	control_finish(&reporter->control);
 	if (reporter->configured && !reporter->relieved)
 		workers_all_gone(&reporter->workers);
 	(void)sink_flush(&reporter->sink);
@@ -423,9 +541,11 @@ void
 reporter_free(struct reporter *reporter)
 {
 	http_free(&reporter->http);
+	control_free(&reporter->control);
 	workers_free(&reporter->workers);
 	totals_unmap(&reporter->totals);
 	access_free(&reporter->access);
+	known_free(&reporter->known);
 	sink_free(&reporter->sink);
 	loop_free(&reporter->loop);
 	chan_close(&reporter->parent);

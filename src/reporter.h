@@ -13,7 +13,9 @@
 #include "loop.h"
 #include "msg.h"
 #include "reporter_access.h"
+#include "reporter_control.h"
 #include "reporter_http.h"
+#include "reporter_known.h"
 #include "reporter_metrics.h"
 #include "reporter_page.h"
 #include "reporter_sink.h"
@@ -32,6 +34,8 @@ struct reporter {
 	struct http http;
 	struct page page;
 	uint64_t lost_told;		/* lines lost that are in the totals */
+	struct known known;
+	struct control control;
 	struct loop_timer retry;	/* armed while an output or a worker has something left to be written or said */
 	uint64_t retry_after;		/* ns until it fires, doubling up to a second while nothing gets better */
 	uint64_t folded_told;		/* number of the last death that the parent knows to be dealt with */

@@ -52,25 +52,6 @@ struct landlock_port {
 #define LANDLOCK_SCOPE_ABSTRACT 1u
 #define LANDLOCK_SCOPE_SIGNAL 2u
 
-static const char *const layer_names[LAYERS] = {
-	[LAYER_CAPS] = "no capabilities",
-	[LAYER_NNP] = "no_new_privs",
-	[LAYER_SECCOMP] = "seccomp",
-	[LAYER_DUMPABLE] = "not dumpable",
-	[LAYER_IDS] = "own uid",
-	[LAYER_LANDLOCK_FS] = "landlock: no files",
-	[LAYER_LANDLOCK_NET] = "landlock: target ports only",
-	[LAYER_LANDLOCK_SCOPE] = "landlock: scopes",
-	[LAYER_MDWE] = "mdwe",
-	[LAYER_LIMITS] = "resource limits",
-};
-
-const char *
-sandbox_layer_name(unsigned layer)
-{
-	return layer < LAYERS ? layer_names[layer] : "?";
-}
-
 void
 sandbox_die_with_parent(void)
 {
@@ -173,16 +154,33 @@ landlock_add_ports(int ruleset, const struct sandbox_policy *policy)
 	return policy->bind ? landlock_allow_port(ruleset, LANDLOCK_NET_BIND, 0) : 0;
 }
 
-/* Best effort: whatever this kernel's Landlock can do of it. */
+/* The layers of Landlock that the policy asks for, as bits. */
+static uint32_t
+landlock_wanted(const struct sandbox_policy *policy)
+{
+	return policy->landlock ? 1u << LAYER_LANDLOCK_FS | 1u << LAYER_LANDLOCK_SCOPE | (policy->landlock_net ? 1u << LAYER_LANDLOCK_NET : 0) : 0;
+}
+
+/* Those that are wanted and not in force: error is why. */
 static void
-enter_landlock(const struct sandbox_policy *policy, struct sandbox_result *result)
+say_why(struct sandbox_result *result, uint32_t wanted, int error)
+{
+	for (unsigned layer = 0; layer < LAYERS; layer++) {
+		if ((wanted & ~result->layers) & 1u << layer)
+			result->why[layer] = (uint8_t)error;
+	}
+}
+
+/* errno tells what failed; whatever it did before that is in force. */
+static int
+restrict_files_and_ports(const struct sandbox_policy *policy, struct sandbox_result *result)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_VERSION);
 	struct landlock_ruleset attr = { 0, 0, 0 };
 	FD_AUTO int ruleset = -1;
 
-	if (!policy->landlock || abi < 1)
-		return;
+	if (abi < 1)
+		return -1;
 	result->landlock_abi = (uint32_t)abi;
 	attr.fs = landlock_fs_rights(abi);
 	if (abi >= 4 && policy->landlock_net)
@@ -191,16 +189,30 @@ enter_landlock(const struct sandbox_policy *policy, struct sandbox_result *resul
 		attr.scoped = LANDLOCK_SCOPE_SIGNAL | (policy->scope_abstract ? LANDLOCK_SCOPE_ABSTRACT : 0);
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0u);
 	if (ruleset == -1)
-		return;
+		return -1;
 	if (attr.net != 0 && landlock_add_ports(ruleset, policy) == -1)
 		fatal(EXIT_MACHINE, "sandbox: cannot add a Landlock rule for a target port");
 	if (syscall(SYS_landlock_restrict_self, ruleset, 0u) == -1)
-		return;
+		return -1;
 	result->layers |= 1u << LAYER_LANDLOCK_FS;
 	if (attr.net != 0)
 		result->layers |= 1u << LAYER_LANDLOCK_NET;
 	if (attr.scoped != 0)
 		result->layers |= 1u << LAYER_LANDLOCK_SCOPE;
+	return 0;
+}
+
+/* Best effort: whatever this kernel's Landlock can do of it. What an older one lacks is ENOSYS, too. */
+static void
+enter_landlock(const struct sandbox_policy *policy, struct sandbox_result *result)
+{
+	int error = ENOSYS;
+
+	if (!policy->landlock)
+		return;
+	if (restrict_files_and_ports(policy, result) == -1)
+		error = errno;
+	say_why(result, landlock_wanted(policy), error);
 }
 
 static int
@@ -342,12 +354,16 @@ sandbox_enter(const struct sandbox_policy *policy, struct sandbox_result *result
 	result->layers = 1u << LAYER_CAPS | 1u << LAYER_NNP | 1u << LAYER_DUMPABLE | 1u << LAYER_LIMITS;
 	if (getuid() != 0)
 		result->layers |= 1u << LAYER_IDS;
+	else
+		say_why(result, 1u << LAYER_IDS, EPERM);
 	set_limits(policy);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		fatal(EXIT_MACHINE, "sandbox: cannot make this process undumpable");
 #ifndef NSPROXY_SANITIZED
 	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0)
 		result->layers |= 1u << LAYER_MDWE;
+	else
+		say_why(result, 1u << LAYER_MDWE, errno);
 	enter_landlock(policy, result);
 #else
 	(void)enter_landlock;

@@ -10,8 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum sandbox_layer { LAYER_CAPS, LAYER_NNP, LAYER_SECCOMP, LAYER_DUMPABLE, LAYER_IDS, LAYER_LANDLOCK_FS, LAYER_LANDLOCK_NET,
-	LAYER_LANDLOCK_SCOPE, LAYER_MDWE, LAYER_LIMITS, LAYERS };
+#include "sandbox_layer.h"
 
 #define SANDBOX_CHECKS 3
 
@@ -45,6 +44,7 @@ struct sandbox_result {
 	uint32_t layers;		/* bits of enum sandbox_layer that are in force */
 	uint32_t landlock_abi;
 	uint32_t syscalls, syscalls_checked;
+	uint8_t why[16];		/* for each layer that is wanted and is not in force: errno */
 };
 
 /* Fatal unless: all five capability sets are empty, no_new_privs is on, and uid is not 0 (one_id: may be). */
@@ -55,6 +55,5 @@ void sandbox_die_with_parent(void);
 void sandbox_enter(const struct sandbox_policy *policy, struct sandbox_result *result);
 /* Only the filter, for the parent, which fails soft and goes on raising capabilities. 0 or -1 with errno. */
 int sandbox_filter(const struct sandbox_policy *policy, struct sandbox_result *result);
-const char *sandbox_layer_name(unsigned layer);
 
 #endif

@@ -26,9 +26,10 @@
 #include "log.h"
 #include "sandbox.h"
 #include "worker_intake.h"
+#include "worker_order.h"
 #include "worker_relay.h"
 
-/* Timers beside one for each connection: report, drain, trim. */
+/* Timers beside one for each connection and each service: report, drain, trim. */
 #define OTHER_TIMERS 3u
 /* Descriptors beside two for each connection and the pipes: 0-2, channels, epoll, and some air for those under way. */
 #define OTHER_FDS (16u + MSG_MAX_FDS)
@@ -155,6 +156,9 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_PING] = on_ping,
 	[MSG_CONN] = intake_conn,
 	[MSG_STOP] = on_stop,
+	[MSG_CLOSE] = order_close,
+	[MSG_DRAIN] = order_drain,
+	[MSG_LEVEL] = order_level,
 };
 
 /* The parent is gone or talks nonsense: nothing is left to do, and leaving resets what is open. */
@@ -276,8 +280,8 @@ worker_prepare(struct worker *worker)
 	if (scoreboard_map(&worker->board, WORKER_FD_SCOREBOARD, 1, max, worker->hello.n_services) == -1)
 		fatal(EXIT_MACHINE, "cannot map the scoreboard");
 	(void)close(WORKER_FD_SCOREBOARD);
-	if (loop_init(&worker->loop, max + OTHER_TIMERS, worker) == -1 || conn_table_init(&worker->conns, max) == -1 ||
-	    report_prepare(worker, max) == -1)
+	if (loop_init(&worker->loop, max + worker->hello.n_services + OTHER_TIMERS, worker) == -1 || conn_table_init(&worker->conns, max) == -1 ||
+	    report_prepare(worker, max) == -1 || order_prepare(worker, worker->hello.n_services) == -1)
 		fatal(EXIT_MACHINE, "cannot allocate room for %u connections", max);
 	worker->host = (struct engine_host){
 		.owner = worker,
@@ -359,6 +363,7 @@ worker_confine(struct worker *worker)
 	worker->ready.landlock_abi = result.landlock_abi;
 	worker->ready.syscalls = result.syscalls;
 	worker->ready.syscalls_checked = result.syscalls_checked;
+	memcpy(worker->ready.why, result.why, sizeof(worker->ready.why));
 }
 
 static void

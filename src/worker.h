@@ -34,6 +34,7 @@ struct worker {
 	bool owes_pong;			/* it is not sent yet */
 	bool draining;			/* MSG_STOP came */
 	struct loop_timer drain_timer;
+	struct loop_timer *drains;	/* [hello.n_services]: when what is left of a service is cut; owned */
 	struct loop_timer trim_timer;	/* armed while blocks may hold memory */
 };
 
