@@ -68,7 +68,18 @@ pause_listener(struct listen_set *set, struct listener *listener)
 	totals_add(set->pools->totals, TOTALS_PAUSES, 1);
 }
 
-/* Polls those again that nothing is in the way of. */
+static void
+starve(struct listen_set *set)
+{
+	if (set->loop->now >= set->starved_quiet) {
+		log_warn("cannot accept for the moment (clients wait in the backlog)");
+		set->starved_quiet = set->loop->now + STARVED_QUIET;
+	}
+	set->starved = true;
+	loop_timer_set(set->loop, &set->starved_timer, set->loop->now + STARVED_WAIT);
+}
+
+/* Polls those again that nothing is in the way of; a failure is tried again later. */
 static void
 resume(struct listen_set *set)
 {
@@ -79,6 +90,8 @@ resume(struct listen_set *set)
 			continue;
 		if (loop_modify(set->loop, listener->bound.fd, EPOLLIN, ref_of(set, listener)) == 0)
 			listener->paused = false;
+		else
+			starve(set);
 	}
 }
 
@@ -151,17 +164,6 @@ starved_on_timer(void *owner, void *arg)
 	(void)owner;
 	set->starved = false;
 	resume(set);
-}
-
-static void
-starve(struct listen_set *set)
-{
-	if (set->loop->now >= set->starved_quiet) {
-		log_warn("cannot accept for the moment (clients wait in the backlog)");
-		set->starved_quiet = set->loop->now + STARVED_QUIET;
-	}
-	set->starved = true;
-	loop_timer_set(set->loop, &set->starved_timer, set->loop->now + STARVED_WAIT);
 }
 
 /* True when the listener may be tried again at once; the queue was empty, or had something that is no client any more. */
@@ -242,7 +244,9 @@ accept_some(struct listen_set *set, struct listener *listener, uint64_t most)
 
 		if (worker == NULL) {
 			gate_check(&set->gates[listener->pool], false);
-			pause_listener(set, listener);
+			/* Only what a gate, limit or timer will resume: a worker may have got room since it was looked at. */
+			if (is_paused(set, listener))
+				pause_listener(set, listener);
 			return;
 		}
 		fd = accept_one(listener, &peer);
