@@ -18,7 +18,7 @@ import socket
 
 import pytest
 
-from support import daemon, netns, peers
+from support import daemon, netns, peers, waits
 
 RELAY_ENGINES = ("copy", "splice", "adaptive")
 PUBLIC, PRIVATE = "10.10.10.10", "172.20.0.2"
@@ -143,7 +143,10 @@ def short_path():
 
 
 class World:
-    """What one test starts. close() ends clients, then targets, then checks and ends each daemon."""
+    """
+    What one test starts. close() ends clients, then targets; then the kernel must have given up every connection, and with it its memory; then each daemon is
+    checked and ended.
+    """
 
     def __init__(self, install, pub, priv, directory):
         self.install, self.pub, self.priv, self.directory = install, pub, priv, directory
@@ -204,7 +207,7 @@ class World:
 
     def close(self):
         self._stack.close()
-        problems = []
+        problems = [problem for problem in (no_sockets(space) for space in (self.pub, self.priv)) if problem]
         for proxy in self.proxies:
             try:
                 proxy.finish()
@@ -218,6 +221,15 @@ class World:
             proxy.destroy()
             print(f"-- log of nsproxy {' '.join(proxy.options)}\n{proxy.log()[-8000:]}")
         self._stack.close()
+
+
+def no_sockets(space):
+    """None once no TCP connection is left in the namespace, else what is left."""
+    try:
+        waits.until(lambda: not space.tcp_sockets(), "")
+        return None
+    except waits.Timeout:
+        return f"sockets left in {space.name}:\n" + "\n".join(space.tcp_sockets())
 
 
 @pytest.fixture

@@ -38,6 +38,15 @@ class Keeper:
         self.server.accepted = 0
 
 
+def at_rest(pids):
+    """Nobody woke up for a while: what the connections brought is done."""
+    def woken():
+        return [proc.wakeups(pid) for pid in pids]
+    before = woken()
+    waits.stays(lambda: all(map(proc.alive, pids)), 0.2, "they live")
+    return woken() == before
+
+
 @pytest.fixture
 def memory_group():
     """None where a control group cannot be made: then only the daemon's own memory is counted."""
@@ -79,7 +88,7 @@ def test_nobody_wakes_up_for_idle_connections(world, engine, figure):
     clients = open_all(lambda: peers.connect(world.pub, PUBLIC, proxy.port), keeper)
     for client in clients[:10]:
         client.sendall(b"x")
-    waits.stays(proxy.alive, 0.3, "it settles")
+    waits.until(lambda: at_rest(proxy.pids()), "all to be at rest")
     before = {pid: (proc.wakeups(pid), proc.cpu_seconds(pid)) for pid in proxy.pids()}
     waits.stays(proxy.alive, SECONDS, "it serves")
     after = {pid: (proc.wakeups(pid), proc.cpu_seconds(pid)) for pid in before}

@@ -57,7 +57,7 @@ def test_others_are_served(world, usable, tiny_buffers):
     for _ in range(3):
         client, target = world.pair(proxy, server)
         for sock in (client, target):
-            sock.settimeout(3)
+            sock.settimeout(10)
         for _ in range(20):
             client.sendall(b"question")
             assert peers.receive_exactly(target, 8) == b"question"

@@ -12,7 +12,7 @@ import pytest
 from conftest import PRIVATE
 from support import peers, proc, waits
 
-SILENCE = 3.0           # seconds without a byte: it was left behind
+SILENCE = 10.0          # seconds without a byte: it was left behind
 
 
 @contextlib.contextmanager

@@ -90,10 +90,11 @@ class Load:
 
     def _run(self, namespace, port):
         while not self._over.is_set():
-            self.heard.append((ask(namespace, port), time.monotonic()))
+            began = time.monotonic()
+            self.heard.append((ask(namespace, port), time.monotonic(), began))
 
     def first(self, text, after=0):
-        return waits.until(lambda: next((when for what, when in self.heard[after:] if what == text), None), f"a client that hears {text!r}")
+        return waits.until(lambda: next((when for what, when, _ in self.heard[after:] if what == text), None), f"a client that hears {text!r}")
 
     def stop(self):
         self._over.set()
@@ -114,20 +115,20 @@ def test_private_made_anew_under_load(world, private, figure):
         new = world.keep(served(private, "new", old.port))
         began = time.monotonic()
         seconds = load.first("new") - began
-        accepted, known = old.accepted, len(load.heard)
-        waits.until(lambda: len(load.heard) > known + AFTER, "clients after the change")
+        accepted, known = old.accepted, time.monotonic()
+        waits.until(lambda: len([1 for _, _, when in list(load.heard) if when > known]) > AFTER, "clients after the change")
     finally:
         load.stop()
-    later = [what for what, _ in load.heard[known:]]
+    later = [what for what, _, when in load.heard if when > known]
     assert old.accepted == accepted, "connections to the old namespace after the change"
     assert set(later) == {"new"}, f"after the change: { {what: later.count(what) for what in set(later)} }"
-    assert set(what for what, _ in load.heard) == {"old", "reset", "new"}
-    assert new.accepted >= AFTER and seconds < 2
+    assert set(what for what, _, _ in load.heard) == {"old", "reset", "new"}
+    assert new.accepted >= AFTER and seconds < 10
     waits.until(lambda: len(proxy.workers()) == 2, "the end of the old workers")
     assert {proc.netns(pid) for pid in proxy.workers()} == {private.inode()}
     for pattern, count in ((GONE, 1), (ANEW, 1), (SERVED, 1)):
         assert len(re.findall(pattern, proxy.log())) == count, proxy.log()
-    resets = sum(what == "reset" for what, _ in load.heard)
+    resets = sum(what == "reset" for what, _, _ in load.heard)
     figure(f"served in the new one after {seconds * 1000:.0f} ms; {AFTER} connections after that, 0 to the old one; {resets} reset while it was missing")
     rows.record(8, "-", f"{seconds * 1000:.0f} ms to the first success, 0 of {len(later)} connections to the old namespace after the change")
 
@@ -342,7 +343,7 @@ def test_public_without_its_address_for_a_while(world, public):
     proxy.wait_log("tried until it works")
     waits.stays(lambda: len(re.findall("tried until it works", proxy.log())) == 1, 3, "more than one warning")
     public.set_up()
-    proxy.wait_log(OPEN, timeout=3)
+    proxy.wait_log(OPEN)
     assert ask(public, LOW_PORT) == "hello"
 
 

@@ -41,7 +41,7 @@ def refuses_new_clients(world, proxy):
 def test_idle_daemon_ends_at_once(world, number):
     proxy = world.relay(world.serve(peers.echo))
     proxy.kill(number)
-    assert proxy.wait_exit(5) == 0
+    assert proxy.wait_exit() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -56,7 +56,7 @@ def test_connections_may_finish(world, engine, number):
     client.shutdown(1)
     assert client.recv(1) == b""
     client.close()
-    assert proxy.wait_exit(10) == 0
+    assert proxy.wait_exit() == 0
     assert ends_with_bytes(proxy) == ["closed-by-client"]
 
 
@@ -95,7 +95,7 @@ def test_a_transfer_finishes(world, engine):
     total, _, how = peers.drain(client)
     assert (first + total, how) == (size, "eof")
     client.close()
-    assert proxy.wait_exit(10) == 0
+    assert proxy.wait_exit() == 0
     rows.record(5, engine, f"a transfer under way at SIGTERM finishes: {size >> 20} of {size >> 20} MiB")
 
 
@@ -108,7 +108,7 @@ def test_drain_timeout(world, engine):
     started = time.monotonic()
     assert peers.drain(client)[2] == peers.RESET
     seconds = time.monotonic() - started
-    assert proxy.wait_exit(5) == 0
+    assert proxy.wait_exit() == 0
     assert [record["end"] for record in proxy.access()] == ["drained"]
     rows.record(5, engine, f"drain-timeout 300 ms: the rest is reset after {seconds * 1000:.0f} ms")
 
@@ -123,7 +123,7 @@ def test_second_term_ends_at_once(world, engine):
     proxy.kill(signal.SIGTERM)
     assert peers.drain(client)[2] == peers.RESET
     assert peers.drain(target)[2] == peers.RESET
-    assert proxy.wait_exit(5) == 0
+    assert proxy.wait_exit() == 0
 
 
 def test_quit_waits_without_limit(world):
@@ -135,7 +135,7 @@ def test_quit_waits_without_limit(world):
     waits.stays(proxy.alive, 0.8, "it waits for the last connection, whatever drain-timeout says")
     ask(client, b"still served")
     client.close()
-    assert proxy.wait_exit(10) == 0
+    assert proxy.wait_exit() == 0
 
 
 def test_term_after_quit(world):
@@ -147,7 +147,7 @@ def test_term_after_quit(world):
     waits.until(lambda: refuses_new_clients(world, proxy), "no new clients")
     proxy.kill(signal.SIGTERM)
     assert peers.drain(client)[2] == peers.RESET
-    assert proxy.wait_exit(5) == 0
+    assert proxy.wait_exit() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
@@ -205,5 +205,5 @@ def test_children_ignore_stray_signals_of_a_terminal(world):
     waits.until(lambda: refuses_new_clients(world, proxy), "no new clients")
     ask(client, b"still served")
     client.close()
-    assert proxy.wait_exit(10) == 0
+    assert proxy.wait_exit() == 0
     assert ends_with_bytes(proxy) == ["closed-by-client"]

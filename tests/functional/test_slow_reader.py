@@ -107,7 +107,7 @@ def test_others_keep_their_speed(world, engine, small_buffers, figure):
     among = min(transfer() for _ in range(2))
     figure(f"{size / alone / 2**20:.0f} MiB/s alone, {size / among / 2**20:.0f} among {SLOW} sleepers")
     rows.record(14, engine, f"another connection keeps {100 * alone / among:.0f} % of its rate among {SLOW} sleepers")
-    assert among < alone * 3 + 0.5
+    assert among < alone * 3 + 5, "it waits for sleepers"
 
 
 def test_slow_but_steady(world, engine, small_buffers):

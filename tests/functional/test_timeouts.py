@@ -14,18 +14,18 @@ def test_idle_timeout(world, engine, figure):
     assert peers.drain(client)[2] == peers.RESET
     seconds = time.monotonic() - started
     assert peers.drain(target)[2] == peers.RESET
-    assert 0.3 < seconds < 3
+    assert 0.3 < seconds < 10
     figure(f"{seconds * 1000:.0f} ms for 400")
     assert proxy.wait_access()[0]["end"] == "idle-timeout"
 
 
 def test_a_byte_in_either_direction_keeps_it(world, engine):
     server = world.serve()
-    proxy = world.relay(server, engine, idle_timeout='"1s"')
+    proxy = world.relay(server, engine, idle_timeout='"2s"')       # a pause of 1.7 s more is what a busy machine may take
     client, target = world.pair(proxy, server)
     for number in range(8):
         sender, receiver = (client, target) if number % 2 else (target, client)
-        assert not waits.readable(receiver, 0.3)
+        assert not waits.readable(receiver, 0.3)      # 2.4 s in all
         sender.sendall(b"x")
         assert receiver.recv(1) == b"x"
     assert not proxy.access()
@@ -59,12 +59,12 @@ def test_half_close_timeout_by_target(world, engine):
 
 def test_half_close_timeout_counts_from_the_last_byte(world, engine):
     server = world.serve()
-    proxy = world.relay(server, engine, half_close_timeout='"800ms"')
+    proxy = world.relay(server, engine, half_close_timeout='"1500ms"')
     client, target = world.pair(proxy, server)
     client.shutdown(1)
     assert target.recv(1) == b""
-    for _ in range(6):
-        assert not waits.readable(client, 0.25)
+    for _ in range(7):
+        assert not waits.readable(client, 0.25)      # 1.75 s in all
         target.sendall(b"y")
         assert client.recv(1) == b"y"
     target.close()

@@ -15,6 +15,9 @@ from . import proc, waits
 READY = re.compile(r"\bready, (\d+) services?, (\d+) workers?")     # after "nsproxy: ", but for the journal, which adds that itself
 LISTENING = re.compile(r"service (?P<service>.+?): listening on (?P<address>\S+)")
 ALARM = 4               # syslog level: a line at warning or above must be expected by the test
+# Bytes that a process may have gained since it was ready: buffers that it touches for the first time and keeps (the ring of engine
+# io_uring has 2 MiB, the reporter holds 1 MiB of lines that cannot be written).
+GROWTH = {"nsproxy": 256 << 10, "nsproxy-worker": 3 << 20, "nsproxy-reporter": 3 << 19}
 
 
 class Line:
@@ -88,7 +91,7 @@ class Install:
 class Nsproxy:
     """
     One running daemon. Start it, use `port`, then finish(): that asserts that descriptors are back to what they were when it got ready, that no worker was
-    replaced, that nothing at warning or above was logged which expect_log() did not announce, and that it ends with 0 on TERM, leaving no process.
+    replaced, that no process has gained more memory than GROWTH, that nothing at warning or above was logged which expect_log() did not announce, and that it ends with 0 on TERM, leaving no process.
     """
 
     def __init__(self, install, options, journal=True, ready=True, log_to=None, **popen):
@@ -97,7 +100,9 @@ class Nsproxy:
         self.expected_log = []
         self.check_descriptors = True
         self.check_workers = True
+        self.check_memory = True
         self.exit_code = 0
+        self.memory = {}
         self._news = threading.Condition()
         read_end, write_end = os.pipe()
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)     # a test that is busy is no prompt reader
@@ -171,6 +176,7 @@ class Nsproxy:
         self.services, self.n_workers = int(match[1]), int(match[2])
         self.baseline = self._descriptors_at_rest()
         self.first_workers = self.workers()
+        self.memory = {} if proc.sanitized(self.pid) else {pid: proc.rss(pid) for pid in self.baseline if proc.alive(pid)}
         return self
 
     def _descriptors_at_rest(self):
@@ -225,7 +231,7 @@ class Nsproxy:
                 if proc.alive(pid) and now != before:
                     rows.append(f"{proc.program(pid)}[{pid}]: more {dict(now - before)}, less {dict(before - now)}")
             return "descriptors back to the baseline: " + "; ".join(rows)
-        waits.until(settled, difference, 10)
+        waits.until(settled, difference)
 
     def kill(self, number):
         os.kill(self.pid, number)
@@ -233,15 +239,15 @@ class Nsproxy:
     def wait_exit(self, timeout=waits.PATIENCE):
         """Exit code of the parent, once it, its children and its log have ended."""
         code = self.process.wait(timeout)
-        waits.until(lambda: not proc.session(self.pid), lambda: f"processes left: {[(p, proc.program(p)) for p in proc.session(self.pid)]}", 5)
-        self._reader.join(5)
+        waits.until(lambda: not proc.session(self.pid), lambda: f"processes left: {[(p, proc.program(p)) for p in proc.session(self.pid)]}")
+        self._reader.join(waits.PATIENCE)
         assert not self._reader.is_alive(), "somebody still holds the log open"
         return code
 
     def finish(self):
         problems = []
         if self.alive():
-            for check in (self._finish_descriptors, self._finish_workers):
+            for check in (self._finish_descriptors, self._finish_workers, self._finish_memory):
                 try:
                     check()
                 except AssertionError as error:
@@ -264,6 +270,11 @@ class Nsproxy:
     def _finish_workers(self):
         if self.check_workers:
             assert self.workers() == self.first_workers, f"workers were {self.first_workers}, are {self.workers()}"
+
+    def _finish_memory(self):
+        for pid, before in self.memory.items() if self.check_memory else ():
+            grown = proc.rss(pid) - before if proc.alive(pid) else 0
+            assert grown <= GROWTH.get(proc.program(pid), 0), f"{proc.program(pid)} ({pid}) grew by {grown >> 10} KiB"
 
     def destroy(self):
         """Whatever is left, ended; for clean-up, never for a check."""

@@ -90,6 +90,12 @@ def rss(pid):
     return int(status(pid)["RssAnon"].split()[0]) * 1024
 
 
+def sanitized(pid):
+    """Built with AddressSanitizer, which keeps freed memory on purpose?"""
+    with open(f"/proc/{pid}/maps") as file:
+        return "libasan" in file.read()
+
+
 def cpu_seconds(pid):
     fields = stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
