@@ -210,8 +210,8 @@ acquire_tables(struct parent *parent)
 {
 	const struct conf *conf = parent->conf;
 	struct state *before = parent_is_replacement(parent) ? parent->state : NULL;
-	int worker = before != NULL ? state_take_fd(before, "worker-program") : -1;
-	int reporter = before != NULL ? state_take_fd(before, "reporter-program") : -1;
+	int worker = parent->state != NULL ? state_take_fd(parent->state, "worker-program") : -1;
+	int reporter = parent->state != NULL ? state_take_fd(parent->state, "reporter-program") : -1;
 
 	if (acquire_totals(parent, before) == -1 ||
 	    pools_init(&parent->pools, conf, &parent->loop, parent->watch.netns, parent->files, &parent->totals, count_before(parent)) == -1 ||

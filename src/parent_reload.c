@@ -88,14 +88,13 @@ reload_exec(int program, char *const argv[], struct state *state)
 		return;
 	state_variable(fd, variable);
 	environment = make_environment(trial, variable);
-	if (environment == NULL || fd_set_cloexec(fd, 0) == -1 || (!trial && state_set_cloexec(state, 0) == -1) || caps_pass_on() == -1) {
+	if (environment == NULL || fd_set_cloexec(fd, 0) == -1 || state_set_cloexec(state, 0) == -1 || caps_pass_on() == -1) {
 		free(environment);
 		return;
 	}
 	(void)fexecve(program, argv, environment);
 	caps_take_back();
-	if (!trial)
-		(void)state_set_cloexec(state, 1);
+	(void)state_set_cloexec(state, 1);
 	free(environment);
 }
 
@@ -198,7 +197,7 @@ run_trial(const struct reload *reload, struct state *state, int log_fd, pid_t pa
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() == parent && dup2(log_fd, STDERR_FILENO) != -1 && fd_set_cloexec(reload->conf_fd, 0) == 0)
+	if (getppid() == parent && dup2(log_fd, STDERR_FILENO) != -1)
 		reload_exec(reload->program, reload->argv, state);
 	log_set_sink(NULL, NULL);
 	log_set_journal(true);
@@ -240,7 +239,9 @@ try(struct reload *reload)
 			run_trial(reload, &state, ends[1], parent);
 		state_free(&state);
 	}
-	if (reload->pid <= 0)
+	if (reload->program == -1)
+		(void)snprintf(reload->why, sizeof(reload->why), "there is no program at %.200s that could be executed", reload->path);
+	else if (reload->pid <= 0)
 		(void)snprintf(reload->why, sizeof(reload->why), "the trial cannot be started: %s", strerror(errno));
 	fd_close(&ends[1]);
 	if (reload->pid <= 0) {

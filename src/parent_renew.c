@@ -100,6 +100,16 @@ renew_want_capabilities(const struct conf *conf)
 
 /* ---- what the reload asks for ------------------------------------------------------------------------------------------------------- */
 
+/* What is nobody's row. A part that has a descriptor to keep over a reload puts it here, and takes it again where it is made. */
+static void
+keep_descriptors(const struct parent *parent, struct state *state)
+{
+	notify_keep(&parent->notify, state);
+	state_put_fd(state, "totals", parent->totals.parent_fd);
+	state_put_fd(state, "sums", parent->totals.gone_fd);
+	state_put_fd(state, "reporter", parent->reporter.chan.fd);
+}
+
 static void
 keep(void *owner, struct state *state)
 {
@@ -109,16 +119,20 @@ keep(void *owner, struct state *state)
 	if (path == NULL)
 		fatal(EXIT_MACHINE, "cannot allocate the state");
 	keep_tables(state, &parent->pools, &parent->routes, &parent->listeners, parent->watch.netns);
-	notify_keep(&parent->notify, state);
 	metrics_keep(&parent->metrics, state);
 	command_keep(parent, state);
-	state_put_fd(state, "totals", parent->totals.parent_fd);
-	state_put_fd(state, "sums", parent->totals.gone_fd);
 	state->self = path;
 	state->head.next_id = parent->listeners.next_id;
 	state->head.filter = confine_filter();
 	state->head.reloads = parent->reloads;
 	state->head.upgrades = parent->upgrades;
+	/* A reload goes on with the programs that it was started with, whatever has been installed since. */
+	if (!state->head.upgrade) {
+		state_put_fd(state, "worker-program", parent->workers.program);
+		state_put_fd(state, "reporter-program", parent->reporter.program);
+	}
+	if (state->head.purpose == STATE_REPLACE)
+		keep_descriptors(parent, state);
 }
 
 static void
@@ -174,13 +188,7 @@ replace(void *owner, int program, int conf_fd)
 	come_to_rest(parent);
 	keep(parent, &state);
 	state_put_fd(&state, "configuration", conf_fd);
-	state_put_fd(&state, "reporter", parent->reporter.chan.fd);
 	state.head.reporter_pid = (int32_t)parent->reporter.pid;
-	/* A reload goes on with the programs that it was started with, whatever has been installed since. */
-	if (!reload->upgrade) {
-		state_put_fd(&state, "worker-program", parent->workers.program);
-		state_put_fd(&state, "reporter-program", parent->reporter.program);
-	}
 	reload_exec(program, reload->argv, &state);
 	error = errno;
 	state_free(&state);

@@ -138,13 +138,15 @@ child_ask(const struct addr_spec *spec, struct resolve_answer *answer)
 }
 
 static void __attribute__((noreturn))
-child_run(const struct resolve_job *job, int fd)
+child_run(const struct resolve_job *job, int fd, pid_t parent)
 {
 	struct resolve_answer answer = { .gai_error = 0 };
 
 	if (child_prepare(job, &answer) == 0) {
 		/* After the change of identity, which clears it (prctl(2)). */
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
 		child_ask(job->spec, &answer);
 	}
 	_exit(write(fd, &answer, sizeof(answer)) == (ssize_t)sizeof(answer) ? 0 : 1);
@@ -181,13 +183,13 @@ static int
 ask_child(const struct resolve_job *job, struct resolve_answer *answer)
 {
 	int ends[2], result, saved;
-	pid_t pid;
+	pid_t pid, self = getpid();
 
 	if (pipe2(ends, O_CLOEXEC) == -1)
 		return -1;
 	pid = fork();
 	if (pid == 0)
-		child_run(job, ends[1]);
+		child_run(job, ends[1], self);
 	fd_close(&ends[1]);
 	result = pid == -1 ? -1 : read_answer(ends[0], answer);
 	saved = errno;

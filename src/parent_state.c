@@ -25,7 +25,8 @@
 #include "log.h"
 #include "parent_codec.h"
 
-#define MAGIC 0x6e7370726f787931ull	/* "nsproxy1" */
+const char state_magic[8] = { 'n', 's', 'p', ' ', 's', 't', 'a', 't' };
+
 #define VARIABLE "NSPROXY_STATE"
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 /* Far more than there can be; a larger number is a mistake. */
@@ -56,7 +57,7 @@ state_pack(struct state *state, size_t *size)
 {
 	struct codec codec;
 
-	state->head.magic = MAGIC;
+	memcpy(state->head.magic, state_magic, sizeof(state_magic));
 	state->head.version = STATE_VERSION;
 	state->head.msg_version = MSG_VERSION;
 	codec_write(&codec);
@@ -153,7 +154,7 @@ state_unpack(const void *data, size_t size, struct state *state, char why[128])
 	codec_read(&codec, data, size);
 	CODE(&codec, state->head);
 	(void)snprintf(why, 128, "it is none");
-	if (codec.bad || state->head.magic != MAGIC)
+	if (codec.bad || memcmp(state->head.magic, state_magic, sizeof(state_magic)) != 0)
 		return -1;
 	(void)snprintf(why, 128, "it is of version %u.%u, this program knows %u.%u", state->head.version, state->head.msg_version, STATE_VERSION,
 	    MSG_VERSION);
@@ -256,7 +257,7 @@ state_receive(void)
 		fatalx(EXIT_MACHINE, "cannot go on from the state of the nsproxy before: %s", why);
 	(void)munmap(map, size);
 	fd_close(&fd);
-	if (state->head.purpose == STATE_REPLACE && state_set_cloexec(state, 1) == -1)
+	if (state_set_cloexec(state, 1) == -1)
 		fatal(EXIT_MACHINE, "cannot go on from the state of the nsproxy before: a descriptor is missing");
 	return state;
 }
@@ -276,7 +277,13 @@ set_cloexec(void *arg, int fd)
 int
 state_set_cloexec(const struct state *state, int on)
 {
-	return each_fd(state, set_cloexec, &on) ? 0 : -1;
+	bool ok = true;
+
+	if (state->head.purpose == STATE_REPLACE)
+		return each_fd(state, set_cloexec, &on) ? 0 : -1;
+	for (uint32_t i = 0; i < state->n_fds && ok; i++)
+		ok = set_cloexec(&on, state->fds[i].fd);
+	return ok ? 0 : -1;
 }
 
 void

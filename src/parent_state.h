@@ -19,10 +19,13 @@
 /* Raise when anything in this file changes shape. An image refuses the state of another version. */
 #define STATE_VERSION 2u
 
+/* How a state begins. */
+extern const char state_magic[8];
+
 enum state_purpose { STATE_TRIAL = 1, STATE_REPLACE };
 
 struct state_head {
-	uint64_t magic;
+	char magic[8];			/* state_magic */
 	uint32_t version, msg_version;
 	uint32_t purpose;		/* enum state_purpose */
 	uint32_t upgrade;		/* by USR2: programs are looked for anew */
@@ -148,7 +151,10 @@ int state_seal(struct state *state);
 struct state *state_receive(void);
 /* The environment's variable that names the memfd, "NSPROXY_STATE=7". */
 void state_variable(int fd, char buf[32]);
-/* All descriptors that it names: 0 keeps them open over exec, 1 closes them then. 0 or -1 with errno. */
+/*
+ * All descriptors that it names: 0 keeps them open over exec, 1 closes them then. A trial has those of `fds` only: the others it just knows of. 0 or -1
+ * with errno.
+ */
 int state_set_cloexec(const struct state *state, int on);
 
 /* Keeps a descriptor under a name, which must be a constant shorter than 28 bytes. -1: nothing is kept. */

@@ -349,7 +349,7 @@ def stuck(world, config, names=1):
     unknown = {f"s{n}": {"listen": world.public(world.pub.free_port(PUBLIC)), "connect": f"{world.priv.name}@name{n}.test:1"} for n in range(names)}
     config.set(**good, **unknown)
     proxy.kill(signal.SIGHUP)
-    trial = waits.until(lambda: [pid for pid in proxy.children("nsproxy") if pid != proxy.pid], "a trial")[0]
+    trial = waits.until(lambda: reloads.trials(proxy), "a trial")[0]
     waits.until(lambda: proc.children(trial), "it asks for a name")
     return proxy, trial, good
 
@@ -378,13 +378,13 @@ def test_killed_trial(world, config, silent_names, number):
     ask(world.connect(proxy))
 
 
-@pytest.mark.skipif(not LONG, reason="takes a minute: NSPROXY_LONG=1")
-def test_trial_that_hangs(world, config, silent_names):
-    proxy, trial, _ = stuck(world, config, names=3)
-    proxy.expect_log("^reload")
-    proxy.wait_log("did not end within 60 seconds", timeout=90)
-    waits.until(lambda: not proc.alive(trial), "the trial ends")
-    ask(world.connect(proxy))
+if LONG:        # a minute
+    def test_trial_that_hangs(world, config, silent_names):
+        proxy, trial, _ = stuck(world, config, names=3)
+        proxy.expect_log("^reload")
+        proxy.wait_log("did not end within 60 seconds", timeout=90)
+        waits.until(lambda: not proc.alive(trial), "the trial ends")
+        ask(world.connect(proxy))
 
 
 def test_exec_that_fails(world, config):
@@ -534,33 +534,23 @@ def test_worker_dies_during_a_reload(world, config):
 def test_storm_under_load(world, config):
     """A thousand signals in ten seconds (a fifth of that every day): one reload at a time, nobody is cut or refused."""
     seconds, signals = (10, 1000) if LONG else (2, 200)
-    target = world.priv.listener(PRIVATE)
-    port = target.getsockname()[1]
-    echo = reloads.quick_echo(target)
-    clients = None
-    try:
-        config.set(web=web(world, port, world.pub.free_port(PUBLIC), access_log='"none"'))
-        proxy = config.start()
-        streams = [reloads.Stream(world.pub, PUBLIC, proxy.port) for _ in range(10)]
-        clients = reloads.Clients(world.pub, PUBLIC, proxy.port, 200)
-        rss = proc.rss(proxy.pid)
-        most = 0
-        for _ in range(signals):
-            proxy.kill(signal.SIGHUP)
-            time.sleep(seconds / signals)
-            most = max(most, len([pid for pid in proxy.children("nsproxy") if pid != proxy.pid]))
-        waits.until(lambda: not [pid for pid in proxy.children("nsproxy") if pid != proxy.pid], "the last trial")
-        time.sleep(0.2)         # a last one may just begin
-        waits.until(lambda: not [pid for pid in proxy.children("nsproxy") if pid != proxy.pid], "the last trial")
-        served = clients.stop()
-        rounds = [stream.stop() for stream in streams]
-        grown = proc.rss(proxy.pid) - rss
-        done = reloads.count("reloaded:", proxy)
-        assert not clients.wrong, clients.wrong[:5]
-        assert most == 1 and 1 < done <= signals
-        assert grown < 2 << 20
-        rows.record(6, "-", f"{signals} SIGHUP in {seconds} s: {done} reloads, one at a time; {served} new connections and {len(rounds)} long ones: "
-                            f"0 failed; memory of the parent {grown >> 10:+} KiB")
-    finally:
-        os.kill(echo, signal.SIGKILL)
-        os.waitpid(echo, 0)
+    echo = world.keep(reloads.Echo(world.priv.listener(PRIVATE)))
+    config.set(web=web(world, echo.port, world.pub.free_port(PUBLIC), access_log='"none"'))
+    proxy = config.start()
+    load = world.keep(reloads.Load(world.pub, PUBLIC, proxy.port, rate=300, streams=20, often=10))
+    reload(proxy)
+    rss, most = proc.rss(proxy.pid), 0
+    for _ in range(signals):
+        proxy.kill(signal.SIGHUP)
+        time.sleep(seconds / signals)       # the rate of the storm
+        most = max(most, len(reloads.trials(proxy)))
+    waits.until(lambda: not reloads.trials(proxy), "the last trial")
+    waits.stays(lambda: True, 0.2, "a last one may just begin")
+    waits.until(lambda: not reloads.trials(proxy), "the last trial")
+    result = load.stop()
+    grown, done = proc.rss(proxy.pid) - rss, reloads.count("reloaded:", proxy)
+    assert not result["wrong"] and not result["left"], result
+    assert most <= 1 < done <= signals + 1
+    assert grown < 2 << 20
+    rows.record(6, "-", f"{signals} SIGHUP in {seconds} s: {done} reloads, one at a time; {result['served']} new connections and 20 long ones with "
+                        f"{result['rounds']} rounds: 0 failed; memory of the parent {grown >> 10:+} KiB")
