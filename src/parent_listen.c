@@ -374,7 +374,7 @@ listen_drain(struct listen_set *set, unsigned service, bool drained)
 bool
 listen_is_paused(const struct listen_set *set, unsigned service)
 {
-	return set->limits != NULL && !set->limits[service].drained &&
+	return set->limits != NULL && set->pools->of_service[service] != POOL_NONE && !set->limits[service].drained &&
 	    (set->starved || set->limits[service].shut || set->gates[set->pools->of_service[service]].shut);
 }
 

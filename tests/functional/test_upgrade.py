@@ -164,7 +164,7 @@ def test_refused(world, package, damage):
         os.unlink(package.path(PROGRAMS[0]))
     else:
         magic = b"nsp stat"         # how a state begins
-        assert good[PROGRAMS[0]].count(magic) == 1
+        assert magic in good[PROGRAMS[0]]
         package.put(lambda data: data.replace(magic, b"nsp otha"), PROGRAMS[:1])
     said = refused(proxy, signal.SIGUSR2)
     if damage == "other-state":
