@@ -168,9 +168,10 @@ class World:
     def private(self, port, host=PRIVATE):
         return f"{self.priv.name}@{'[' + host + ']' if ':' in host else host}:{port}"
 
-    def proxy(self, *options, user=True, **popen):
-        """A daemon with exactly these options (and a user, where one is needed)."""
-        made = daemon.Nsproxy(self.install, [*(self.install.user_options() if user else []), "-s", "", *options], ready=False, **popen)
+    def proxy(self, *options, user=True, control_socket="", **popen):
+        """A daemon with exactly these options (and a user, where one is needed); no control socket unless asked for, None: the default one."""
+        shared = [*(self.install.user_options() if user else []), *(["-s", control_socket] if control_socket is not None else [])]
+        made = daemon.Nsproxy(self.install, [*shared, *options], ready=False, **popen)
         self.proxies.append(made)
         made.wait_ready()
         return made
