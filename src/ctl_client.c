@@ -23,6 +23,9 @@
 
 #include "fdutil.h"
 
+/* One reporter after the other that goes away is no reload any more. */
+#define ASK_AGAIN_MOST 3
+
 /* Adds count items to an owned array. -1: no memory. */
 static int
 append(void **list, size_t *n, const void *items, unsigned count, size_t size)
@@ -172,6 +175,7 @@ broken(struct ctl_client *client)
 {
 	enum ctl_exit code = CTL_EXIT_FAILED;
 
+	client->left = errno == EPIPE || errno == ECONNRESET;
 	if (errno == EPROTO && client->chan.version != 0 && client->chan.version != MSG_VERSION)
 		(void)snprintf(client->text, sizeof(client->text),
 		    "nsproxy speaks version %u of the control protocol, this nsproxyctl version %u: use the nsproxyctl that belongs to it",
@@ -226,6 +230,7 @@ ctl_ask(struct ctl_client *client, const struct msg_ask *ask, struct ctl_answer 
 
 	client->answer = answer;
 	client->text[0] = '\0';
+	client->left = false;
 	answer->ended = false;
 	/* A reporter that has hung up may have said why before. */
 	if (send_ask(client, ask, timeout_ms) == -1 && errno != EPIPE && errno != ECONNRESET)
@@ -245,6 +250,20 @@ ctl_ask(struct ctl_client *client, const struct msg_ask *ask, struct ctl_answer 
 		qsort(answer->routes, answer->n_routes, sizeof(answer->routes[0]), by_number);
 	(void)snprintf(client->text, sizeof(client->text), "%s", answer->end.text);
 	return (enum ctl_exit)answer->end.code;
+}
+
+enum ctl_exit
+ctl_ask_whoever(struct ctl_client *client, const char *path, const struct msg_ask *ask, struct ctl_answer *answer, int timeout_ms)
+{
+	enum ctl_exit code = ctl_ask(client, ask, answer, timeout_ms);
+
+	for (int tries = 0; client->left && tries < ASK_AGAIN_MOST; tries++) {
+		ctl_answer_free(answer);
+		code = ctl_open(client, path);
+		if (code == CTL_EXIT_DONE)
+			code = ctl_ask(client, ask, answer, timeout_ms);
+	}
+	return code;
 }
 
 struct msg_ask

@@ -39,6 +39,7 @@ struct ctl_answer {
 struct ctl_client {
 	struct chan chan;		/* fd -1: not connected */
 	struct ctl_answer *answer;	/* being filled in */
+	bool left;			/* whoever was asked last went away before the answer was complete */
 	char text[CTL_TEXT_MAX + 256];	/* what the last call has to tell people; "" when there is nothing */
 };
 
@@ -50,6 +51,11 @@ void ctl_close(struct ctl_client *client);
  * with its text in client->text; after CTL_EXIT_NOT_RUNNING or a broken answer the connection is closed.
  */
 enum ctl_exit ctl_ask(struct ctl_client *client, const struct msg_ask *ask, struct ctl_answer *answer, int timeout_ms);
+/*
+ * The same for what only reads: a reload has another reporter take the place of the one that was asked, so whoever is there then is asked again. What
+ * the first one said is forgotten.
+ */
+enum ctl_exit ctl_ask_whoever(struct ctl_client *client, const char *path, const struct msg_ask *ask, struct ctl_answer *answer, int timeout_ms);
 /* An ask for everything of the verb. */
 struct msg_ask ctl_ask_all(enum ctl_verb verb);
 /* The route of that number; NULL: the answer did not bring it. */

@@ -91,12 +91,14 @@ ask(const struct ctl_options *options, struct ctl_client *client)
 	enum ctl_exit code = CTL_EXIT_DONE;
 
 	if (options->rates > 0) {
-		code = ctl_ask(client, &options->ask, &before, timeout_ms);
+		code = ctl_ask_whoever(client, options->socket, &options->ask, &before, timeout_ms);
 		if (code == CTL_EXIT_DONE)
 			wait_for(options->rates);
 	}
-	if (code == CTL_EXIT_DONE)
+	if (code == CTL_EXIT_DONE && ctl_verb_changes(options->ask.verb))
 		code = ctl_ask(client, &options->ask, &answer, timeout_ms);
+	else if (code == CTL_EXIT_DONE)
+		code = ctl_ask_whoever(client, options->socket, &options->ask, &answer, timeout_ms);
 	if (code == CTL_EXIT_DONE)
 		code = print(options, &answer, options->rates > 0 ? &before : NULL);
 	else

@@ -323,6 +323,16 @@ def test_reload(world, control):
     proxy.check_descriptors = proxy.check_workers = False         # one listener more, and workers that know it
 
 
+def test_questions_at_a_reload(world, control):
+    """Each reload has another reporter answer: whoever asks just then is answered all the same."""
+    relay(world, control, world.serve(peers.echo), idle_timeout='"1h"')
+    for number in range(1, 6):
+        assert control.ask("reload")["done"]
+        for command in ("status", "metrics", "services", "connections", "workers", "privileges"):
+            answer = control.ask(command)
+            assert command != "status" or answer["reloads"] == number
+
+
 def test_log_level(world, control):
     proxy = relay(world, control, world.serve(peers.echo))
     assert "debug" in control.ask("log-level", "debug")["text"]
