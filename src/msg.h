@@ -397,7 +397,10 @@ struct msg_end {
 };
 
 struct msg_leave {
-	uint64_t pad;
+	/* The one that asked for the reload, which is done; 0: none. Said here, so that nobody who has heard it is answered by the old one. */
+	uint64_t request;
+	uint32_t upgrade;		/* it was one */
+	uint32_t pad;
 };
 
 /* "CONN"; "?" for what is none. */

@@ -357,27 +357,18 @@ reporter_start(struct reporter *reporter)
 	return 0;
 }
 
-static int
-answer(struct chan *chan, uint64_t number, uint32_t code, const char *text)
-{
-	struct msg_result msg = { .number = number, .code = code };
-
-	(void)snprintf(msg.text, sizeof(msg.text), "%s", text);
-	return chan_send(chan, MSG_RESULT, &msg, 1, NULL, 0);
-}
-
 void
 reporter_answer(struct reporter *reporter, uint64_t number, uint32_t code, const char *text)
 {
-	if (reporter->state != REPORTER_SERVING || answer(&reporter->chan, number, code, text) == -1)
-		log_debug("child", "the reporter cannot be told what came of a request: %s", text);
+	tell_result(reporter->tell, number, (enum ctl_code)code, text);
+	reporter_sync(reporter);
 }
 
 /* It leaves what lives to its successor. One that cannot be told would take the end of its channel for the end of all workers. */
 static void
 relieve(struct reporter *reporter, struct state *state)
 {
-	struct msg_leave leave = { 0 };
+	struct msg_leave leave = { .request = state->head.request, .upgrade = state->head.upgrade != 0 };
 	struct chan chan = { .fd = -1 };
 	int fd = state_take_fd(state, "reporter");
 
@@ -386,8 +377,6 @@ relieve(struct reporter *reporter, struct state *state)
 	if (fd == -1)
 		return;
 	chan_init(&chan, fd, MSG_P, MSG_R, handlers, reporter);
-	if (state->head.request != 0)
-		(void)answer(&chan, state->head.request, CTL_DONE, state->head.upgrade ? "upgraded" : "reloaded");
 	if (chan_send(&chan, MSG_LEAVE, &leave, 1, NULL, 0) == -1)
 		spawn_kill(reporter->former);
 	chan_close(&chan);

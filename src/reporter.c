@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -256,11 +257,15 @@ static int
 on_leave(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 {
 	struct reporter *reporter = owner;
+	const struct msg_leave *leave = items;
+	struct msg_result result = { .number = leave->request, .code = CTL_DONE };
 
-	(void)items;
 	(void)count;
 	(void)fds;
 	(void)n_fds;
+	(void)snprintf(result.text, sizeof(result.text), "%s", leave->upgrade ? "upgraded" : "reloaded");
+	if (leave->request != 0)
+		control_on_result(&reporter->control, &result);
 	reporter->relieved = reporter->leaving = true;
 	return 0;
 }
