@@ -26,6 +26,9 @@
 #include "worker.h"
 #include "worker_relay.h"
 
+/* The lowest that net.ipv4.ip_local_port_range makes sense with. */
+#define FIRST_CHOSEN_PORT 1024
+
 static const struct {
 	int error;
 	enum conn_end end;
@@ -163,16 +166,43 @@ connect_start(struct worker *worker, struct conn *conn)
 		relay_run_dir(worker, conn, SIDE_CLIENT);
 }
 
+/*
+ * TCP connects to itself when nobody listens on a local port that the kernel may choose as ours, and chooses. What the client sends would come
+ * back to it, and the target could not start while that lasts (its port is taken): it is refused, which is what it is.
+ */
+static bool
+is_own_end(const struct conn *conn, const struct addr *local)
+{
+	struct addr target;
+
+	route_target(conn->route, conn->port_offset, &target);
+	return conn->pair.is_tcp[SIDE_TARGET] && addr_equal(local, &target);
+}
+
+/* Our own end is asked for where somebody wants to know: the access log, or a port that may turn out to be ours. */
+static bool
+own_end_matters(const struct conn *conn)
+{
+	const struct msg_route *conf = &conn->route->conf;
+
+	return (conf->flags & ROUTE_RECORD) || (conn->pair.is_tcp[SIDE_TARGET] && conf->target.port + conn->port_offset >= FIRST_CHOSEN_PORT);
+}
+
 void
 connect_done(struct worker *worker, struct conn *conn)
 {
 	struct conn_record *rec = conn_record_of(worker, conn);
 	struct addr local = { .len = sizeof(local.u) };
 
+	if (own_end_matters(conn) && getsockname(conn->pair.fd[SIDE_TARGET], &local.u.sa, &local.len) == 0) {
+		if (is_own_end(conn, &local)) {
+			connect_failed(worker, conn, ECONNREFUSED);
+			return;
+		}
+		addr_to_wire(&local, &rec->local);
+	}
 	conn_set_state(conn, CONN_RELAYING);
 	rec->connected = loop_clock();
-	if ((conn->route->conf.flags & ROUTE_RECORD) && getsockname(conn->pair.fd[SIDE_TARGET], &local.u.sa, &local.len) == 0)
-		addr_to_wire(&local, &rec->local);
 	relay_start(worker, conn);
 }
 
