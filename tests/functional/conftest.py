@@ -107,6 +107,17 @@ def install():
 
 
 @pytest.fixture(scope="session")
+def hooked():
+    """An installation with hooks for tests."""
+    prefix = os.environ.get("NSPROXY_HOOKS_PREFIX")
+    if not prefix:
+        pytest.skip("NSPROXY_HOOKS_PREFIX is not set: it names an installation configured with --enable-test-hooks")
+    install = daemon.Install(prefix, netns.one_id())
+    assert install.present(), f"{prefix} has no nsproxy"
+    return install
+
+
+@pytest.fixture(scope="session")
 def namespaces_work():
     if _state["no_namespaces"]:
         pytest.skip(_state["no_namespaces"])

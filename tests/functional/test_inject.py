@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import LONG
-from support import daemon, netns, peers, proc, rows, strace, waits
+from support import peers, proc, rows, strace, waits
 
 TEMPORARY = ("EINTR", "EAGAIN", "ECONNABORTED", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
 
@@ -89,17 +89,10 @@ SIZE = 300_000
 SEED = int(os.environ.get("NSPROXY_SEED", "1"))
 
 
-@pytest.fixture(scope="module")
-def hooked():
-    """The installation built for this."""
-    prefix = os.environ.get("NSPROXY_HOOKS_PREFIX")
-    if not prefix:
-        pytest.skip("NSPROXY_HOOKS_PREFIX is not set: it names an installation configured with --enable-test-hooks")
+@pytest.fixture(autouse=True)
+def needs_strace():
     if not strace.present():
         pytest.skip("strace is missing (apt-get install strace)")
-    install = daemon.Install(prefix, netns.one_id())
-    assert install.present(), f"{prefix} has no nsproxy"
-    return install
 
 
 def converse(world, proxy):
@@ -323,8 +316,6 @@ def test_a_shipped_build_dies_of_an_injected_call(world, install):
     proxy = world.relay(world.serve(peers.echo))
     proxy.check_workers = False
     proxy.expect_log("worker", "lost")
-    if not strace.present():
-        pytest.skip("strace is missing")
     victim = proxy.workers()[0]
     with strace.injecting([victim], "recvmsg", "EINTR", "1"):
         waits.until(lambda: not proc.alive(victim) or peers_try(world, proxy), "the worker's end")

@@ -29,5 +29,12 @@ class MemoryGroup:
         with open(self._usage()) as file:
             return int(file.read())
 
+    def limit(self, most):
+        """What would need more loses a process to the kernel. Nothing goes to swap space in its place."""
+        with open(os.path.join(self.path, "memory.swappiness" if self.v1 else "memory.swap.max"), "w") as file:
+            file.write("0")
+        with open(os.path.join(self.path, "memory.limit_in_bytes" if self.v1 else "memory.max"), "w") as file:
+            file.write(str(most))
+
     def remove(self):
         os.rmdir(self.path)
