@@ -46,7 +46,7 @@ refuse_foreign()
 install_packages()
 {
 	missing=
-	for package in gcc make autoconf automake pkg-config libc6-dev libcap-ng-dev libseccomp-dev libconfuse-dev iproute2 curl python3; do
+	for package in gcc make autoconf automake pkg-config libc6-dev libcap-ng-dev libseccomp-dev libconfuse-dev libjansson-dev iproute2 curl python3; do
 		# Without dpkg this is no Debian: configure says what is missing there.
 		if command -v dpkg-query >/dev/null &&
 			! dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then
