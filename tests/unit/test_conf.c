@@ -114,7 +114,7 @@ test_good_file(void **state)
 	assert_int_equal(conf.n_netns, 1);	/* "" and its path are one */
 	service = &conf.services[0];
 	assert_string_equal(service->name, "web");
-	assert_int_equal(service->line, 17);
+	assert_int_equal(service->line, METRICS[0] != '\0' ? 17 : 16);
 	assert_int_equal(service->n_listen, 3);
 	assert_int_equal(service->listen[0].port_last, 2);
 	assert_true(service->listen[1].any);
