@@ -238,6 +238,19 @@ take_dead(struct pools *pools, struct state *state)
 	state->n_dead = 0;
 }
 
+/* Only a namespace that was made anew sets an end to connections in the one before, here as in workers_switch(). */
+static uint64_t
+retire_time(const struct workers *workers, const struct state_worker *row)
+{
+	const struct pool *pool = pool_by_name(workers->pools, row->netns);
+
+	if (row->flags & STATE_WORKER_RETIRED)
+		return row->retire_until;
+	if (pool == NULL || pool->netns.fd == -1 || (row->netns_dev == pool->netns.dev && row->netns_ino == pool->netns.ino))
+		return LOOP_NEVER;
+	return workers->loop->now + workers->conf->drain_timeout_ms * NS_PER_MS;
+}
+
 void
 adopt_workers(struct workers *workers, struct state *state)
 {
@@ -253,7 +266,7 @@ adopt_workers(struct workers *workers, struct state *state)
 		if (worker == NULL) {
 			worker = spare_slot(pools, &next, row->netns);
 			worker->retired = worker->foreign = true;
-			worker->retire_until = row->flags & STATE_WORKER_RETIRED ? row->retire_until : LOOP_NEVER;
+			worker->retire_until = retire_time(workers, row);
 		}
 		take_worker(workers, worker, state, i);
 		row->index = worker->index;

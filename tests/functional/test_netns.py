@@ -21,33 +21,16 @@ AFTER = 2000 if LONG else 200       # connections that are counted after the cha
 LOW_PORT = 81
 
 
-class Place(netns.Namespace):
-    """A namespace that can be deleted and made again under its name."""
-
-    def delete(self):
-        subprocess.run(["ip", "netns", "del", self.name], check=True)
-
-    def make(self, addresses=True):
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        os.close(self._fd)
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        if addresses:
-            self.set_up()
-
-    def set_up(self):
-        self.ip_batch(["link set lo up", *(f"addr add {address} dev lo" for address in self.addresses)])
-
-
 @pytest.fixture
 def private(namespaces_work):
-    made = Place("again", [f"{PRIVATE}/32"])
+    made = netns.Place("again", [f"{PRIVATE}/32"])
     yield made
     made.remove()
 
 
 @pytest.fixture
 def public(namespaces_work):
-    made = Place("front", [f"{PUBLIC}/32"])
+    made = netns.Place("front", [f"{PUBLIC}/32"])
     yield made
     made.remove()
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import LONG, PRIVATE, PUBLIC
-from support import peers, proc, reloads, rows, strace, waits
+from support import netns, peers, proc, reloads, rows, strace, waits
 from support.reloads import ask, listening, refused, reload
 
 
@@ -33,7 +33,7 @@ class Config:
 
     def start(self, *options, **popen):
         proxy = self.world.proxy("-f", self.write(), *options, **popen)
-        proxy.check_workers = proxy.check_descriptors = False
+        proxy.check_workers = proxy.check_descriptors = proxy.check_memory = False
         return proxy
 
 
@@ -436,6 +436,88 @@ def test_too_many_generations(world, config):
         client.close()
     waits.until(lambda: len(proxy.workers()) == 1, "the old ones end")
     reload(proxy)
+
+
+# -- namespaces that change meanwhile --
+
+@pytest.fixture
+def again(namespaces_work):
+    made = netns.Place("again", [f"{PRIVATE}/32"])
+    yield made
+    made.remove()
+
+
+def test_namespaces_made_anew_during_reloads(world, config, again):
+    """Whatever the moment: in the end clients are served in the namespace that there is, and no old worker has any."""
+    port = world.pub.free_port(PUBLIC)
+    config.top += '\ndrain-timeout = "500ms"'
+    config.set(web={"listen": world.public(port), "connect": f"{again.name}@{PRIVATE}:7", "wait_for_netns": "true"})
+    proxy = config.start()
+    proxy.expect_log("^reload", "network namespace", "cannot connect", "killed by signal 9", "were lost")    # of two namespaces before
+    for turn in range(6):
+        server = world.keep(peers.Server(again.listener(PRIVATE, 7), peers.echo))
+        waits.until(lambda: answers(world, port), "an answer")
+        client = connect(world, port)
+        ask(client)
+        proxy.kill(signal.SIGHUP)
+        time.sleep(turn * 0.008)        # not waited for: the moment of the change
+        again.delete()
+        proxy.kill(signal.SIGHUP)
+        again.make()
+        server.close()
+    world.keep(peers.Server(again.listener(PRIVATE, 7), peers.echo))
+    waits.until(lambda: answers(world, port), "an answer from the last one")
+    waits.until(lambda: not reloads.trials(proxy), "the last trial")
+    reload(proxy)
+    waits.until(lambda: [home_of(pid) for pid in proxy.workers()] == [again.inode()] * 2, "all workers in the last one")
+    assert answers(world, port)
+
+
+def home_of(pid):
+    """Its network namespace; None when it has just ended."""
+    try:
+        return proc.netns(pid)
+    except OSError:
+        return None
+
+
+def answers(world, port):
+    try:
+        with peers.connect(world.pub, PUBLIC, port) as sock:
+            sock.sendall(b"?")
+            return sock.recv(10) == b"?"
+    except ConnectionError:
+        return False
+
+
+def test_reload_while_a_namespace_is_missing(world, config, again):
+    """Services that wait for it may be reloaded; others refuse. Connections in the one that is gone go on."""
+    server = world.keep(peers.Server(again.listener(PRIVATE), peers.echo))
+    other = world.serve(peers.echo)
+    ports = [world.pub.free_port(PUBLIC) for _ in range(2)]
+    waiting = {"listen": world.public(ports[0]), "connect": f"{again.name}@{PRIVATE}:{server.port}", "wait_for_netns": "true"}
+    config.set(web=waiting)
+    proxy = config.start()
+    proxy.expect_log("network namespace", "^reload")
+    client = connect(world, ports[0])
+    ask(client)
+    again.delete()
+    proxy.wait_log("is gone")
+    config.set(web=waiting, more=web(world, other, ports[1]))
+    reload(proxy)
+    ask(client)
+    ask(connect(world, ports[1]))
+    peers.expect_reset(world.pub, PUBLIC, ports[0])
+    config.services["web"]["wait_for_netns"] = "false"
+    config.write()
+    assert "cannot open network namespace" in refused(proxy)
+    ask(client)
+    again.make()
+    world.keep(peers.Server(again.listener(PRIVATE, server.port), peers.echo))
+    waits.until(lambda: answers(world, ports[0]), "an answer from the new one")
+    ask(client)
+    reload(proxy)
+    ask(client)
 
 
 # -- who else notices --

@@ -154,3 +154,20 @@ class Namespace:
             os.close(self._fd)
             self._fd = -1
             subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+
+class Place(Namespace):
+    """A namespace that can be deleted and made again under its name."""
+
+    def delete(self):
+        subprocess.run(["ip", "netns", "del", self.name], check=True)
+
+    def make(self, addresses=True):
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        os.close(self._fd)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if addresses:
+            self.set_up()
+
+    def set_up(self):
+        self.ip_batch(["link set lo up", *(f"addr add {address} dev lo" for address in self.addresses)])

@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import heapq
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import time
 from . import peers
 
 REFUSED = "refused, nothing was changed"
+AT_ONCE = 1000          # new connections that wait for their answer at the same time; a slow machine gets no more
 
 
 def text(services, top=""):
@@ -116,15 +118,17 @@ class Load:
         self._turns_until(lambda: all(state["rounds"] > 0 for state in self._socks.values()) or self.result["wrong"])
         os.write(write_end, b"!")
         self._over = False
-        due = time.monotonic()
+        began = due = time.monotonic()
         while not self._over:
             now = time.monotonic()
             while due <= now:
-                self._open(long=False)
+                if len(self._socks) < self._n_streams + AT_ONCE:
+                    self._open(long=False)
                 due += 1 / self._rate
             self._send_what_is_due(now)
             self._turn(min(due - now, 0.01))
         self._over = True
+        self.result["per_second"] = round(self.result["served"] / (time.monotonic() - began))
         self._turns_until(lambda: not any(state["waits"] for state in self._socks.values()))
         self.result["left"] = sum(1 for state in self._socks.values() if state["waits"])
 
@@ -136,7 +140,7 @@ class Load:
     def _open(self, long):
         sock = socket.socket()
         sock.setblocking(False)
-        state = {"sock": sock, "long": long, "rounds": 0, "waits": True, "due": 0, "began": time.monotonic(), "got": b""}
+        state = {"sock": sock, "long": long, "rounds": 0, "waits": True, "began": time.monotonic(), "got": b""}
         state["out"] = state["expected"] = self._data(state)
         error = sock.connect_ex(self._where)
         if error not in (0, errno.EINPROGRESS):
@@ -151,8 +155,10 @@ class Load:
         return stamp + (peers.BLOCK[:self._block] if state["long"] else b"")
 
     def _send_what_is_due(self, now):
-        for fd, state in self._socks.items():
-            if state["long"] and not state["waits"] and state["due"] <= now:
+        while self._late and self._late[0][0] <= now:
+            fd = heapq.heappop(self._late)[1]
+            state = self._socks.get(fd)
+            if state and state["long"] and not state["waits"]:
                 state["out"] = state["expected"] = self._data(state)
                 state["waits"], state["began"], state["got"] = True, now, b""
                 self._poll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
@@ -189,7 +195,7 @@ class Load:
         state["rounds"] += 1
         if state["long"]:
             self.result["rounds"] += 1
-            state["due"] = time.monotonic() + random.uniform(0.5, 1.5) / self._often
+            heapq.heappush(self._late, (time.monotonic() + random.uniform(0.5, 1.5) / self._often, fd))
         else:
             self.result["served"] += 1
             self._end(fd, state)
