@@ -9,8 +9,7 @@
  * can keep a scraper away for long, and none of it waits for a client: the logs come first.
  *
  * What is answered is written at most every tenth of a second, and shared by all who ask meanwhile. Only GET and HEAD of a few paths are
- * answered with more than an error; nothing of a request is kept, logged or shown. A body comes from a callback, never from a
- * buffer: for those the library would call sendmsg(2), which could carry descriptors, and the filter does not allow it.
+ * answered with more than an error; nothing of a request is kept, logged or shown.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -65,6 +64,19 @@ const struct sandbox_rule http_syscalls[] = {
 	ONLY("setsockopt", 1, 0, IPPROTO_TCP), ONLY("fcntl", 1, 0, F_GETFD), ONLY("fcntl", 1, 0, F_SETFD), ONLY("fcntl", 1, 0, F_SETFL),
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
 };
+
+/*
+ * In the place of the C library's, for the HTTP library, which sends an error's header and body by one call. The filter does not allow that call, since
+ * it can carry descriptors; nobody else in this program makes it. What is left after the first piece is sent by the next call, as after any short write.
+ */
+__attribute__((visibility("default"))) ssize_t
+sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	if (msg->msg_iovlen > 0 && msg->msg_controllen == 0)
+		return send(fd, msg->msg_iov[0].iov_base, msg->msg_iov[0].iov_len, flags);
+	errno = EOPNOTSUPP;
+	return -1;
+}
 
 /* ---- answers ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -208,17 +220,29 @@ on_request(void *cls, struct MHD_Connection *connection, const char *url, const 
 
 /* ---- clients ------------------------------------------------------------------------------------------------------------------------ */
 
+/* What clients do never puts it off. */
+static void
+plan_look(struct http *http)
+{
+	uint64_t latest = http->loop->now + (http->n_clients == HTTP_CLIENTS_MAX ? LOOK_SOON : LOOK_EVERY);
+
+	if (http->n_clients == 0 && !http->deaf)
+		http->look_at = LOOP_NEVER;
+	else if (http->look_at > latest)
+		http->look_at = latest;
+}
+
 /* The library works as long as it has something that no event will tell; the loop looks at other things in between. */
 static void
 run(struct http *http)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
-	uint64_t due = LOOP_NEVER, now = http->loop->now;
+	uint64_t due, now = http->loop->now;
 
 	if (MHD_run(http->daemon) != MHD_YES)
 		log_debug("http", "the library says that it failed");
-	if (http->n_clients > 0 || http->deaf)
-		due = now + (http->n_clients == HTTP_CLIENTS_MAX ? LOOK_SOON : LOOK_EVERY);
+	plan_look(http);
+	due = http->look_at;
 	if (MHD_get_timeout(http->daemon, &ms) == MHD_YES && now + ms * NS_PER_MS < due)
 		due = now + ms * NS_PER_MS;
 	loop_timer_set(http->loop, &http->timer, due);
@@ -258,11 +282,12 @@ on_timer(void *owner, void *arg)
 	struct http *http = arg;
 
 	(void)owner;
-	if (http->deaf) {
+	if (http->loop->now >= http->look_at) {
 		http->deaf = false;
 		poll_listener(http);
+		cut_late(http, http->n_clients == HTTP_CLIENTS_MAX ? CLIENT_LEAST : CLIENT_MOST);
+		http->look_at = LOOP_NEVER;
 	}
-	cut_late(http, http->n_clients == HTTP_CLIENTS_MAX ? CLIENT_LEAST : CLIENT_MOST);
 	run(http);
 }
 
@@ -349,6 +374,7 @@ http_start(struct http *http, struct loop *loop, uint8_t kind_listener, uint8_t 
 	http->kind_clients = kind_clients;
 	http->write = write;
 	http->owner = owner;
+	http->look_at = LOOP_NEVER;
 	http->timer = (struct loop_timer){ .fn = on_timer, .arg = http };
 	for (unsigned i = 0; i < HTTP_CLIENTS_MAX; i++)
 		http->clients[i] = (struct http_client){ .http = http, .fd = -1 };

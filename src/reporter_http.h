@@ -44,6 +44,7 @@ struct http {
 	bool deaf;			/* the kernel was out of something: not polled until the timer */
 	struct http_client clients[HTTP_CLIENTS_MAX];
 	unsigned n_clients;
+	uint64_t look_at;		/* loop time: who has been here for too long? LOOP_NEVER: there is nobody to look at */
 	struct loop_timer timer;
 	http_write_fn *write;
 	void *owner;
