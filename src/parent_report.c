@@ -18,6 +18,10 @@
 
 #include "parent_conf_check.h"
 
+#ifndef MICROHTTPD_VERSION
+#define MICROHTTPD_VERSION ""
+#endif
+
 /* Would its probe say yes? A call that cannot succeed tells by its errno whether this kernel, or a filter around us, has it at all. */
 static bool
 usable_here(enum engine_id engine)
@@ -39,8 +43,11 @@ report_version(void)
 	for (engine = 0; engine < ENGINES; engine++)
 		if (engine_compiled_in((enum engine_id)engine))
 			printf(" %s%s", engine_name(engine), usable_here((enum engine_id)engine) ? "" : " (not usable here)");
-	printf("\nlibraries: libcap-ng %s, libseccomp %s, libconfuse %s (running with %s)\n", CAPNG_VERSION, SECCOMP_VERSION, CONFUSE_VERSION,
+	printf("\nlibraries: libcap-ng %s, libseccomp %s, libconfuse %s (running with %s)", CAPNG_VERSION, SECCOMP_VERSION, CONFUSE_VERSION,
 	    confuse_version);
+	if (metrics_compiled_in())
+		printf(", libmicrohttpd %s", MICROHTTPD_VERSION);
+	printf("\n");
 }
 
 static void

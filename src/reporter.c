@@ -290,6 +290,7 @@ on_service(void *owner, const void *items, unsigned count, int *fds, unsigned n_
 	(void)count;
 	(void)fds;
 	(void)n_fds;
+	page_flags(&reporter->page, ((const struct msg_service *)items)->number, ((const struct msg_service *)items)->flags);
 	return known_service(&reporter->known, items);
 }
 

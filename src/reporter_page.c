@@ -30,11 +30,12 @@ static const char head[] =
 	"h1 { font-size: 1.5rem; margin: 0 0 .2rem; } caption, h2 { font-size: 1.1rem; font-weight: 600; text-align: left; margin: 0; padding: 0 0 .3rem; }\n"
 	".scroll { overflow-x: auto; margin-top: 1.6rem; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }\n"
 	"th, td { text-align: right; padding: .3rem .5rem; border-top: 1px solid var(--line); font-variant-numeric: tabular-nums; vertical-align: top; }\n"
-	"thead th { border-top: 0; color: var(--dim); font-weight: 600; } th:first-child, td.text, th.text { text-align: left; }\n"
+	"thead th { vertical-align: bottom; border-top: 0; color: var(--dim); font-weight: 600; } th:first-child, td.text, th.text { text-align: left; }\n"
 	"td small, th small { display: block; color: var(--dim); font-weight: 400; } p { margin: .2rem 0; color: var(--dim); }\n"
 	"dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .5rem 1rem; margin: 1.2rem 0 0; }\n"
 	"dt { color: var(--dim); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }\n"
-	".bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); } td.text { overflow-wrap: anywhere; }\n"
+	".bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); }\n"
+	"td.text, th[scope=row] { overflow-wrap: break-word; } td span { white-space: nowrap; }\n"
 	"</style>\n</head>\n<body>\n<main>\n";
 
 /* ---- what is kept ------------------------------------------------------------------------------------------------------------------- */
@@ -265,21 +266,42 @@ rate_of(uint64_t now, uint64_t before, double s)
 	return now > before ? (double)(now - before) / s : 0;
 }
 
+/* Seconds since the look that rates are counted from; 0: too few. *which: its counts. */
+static double
+rate_span(const struct page *page, unsigned *which)
+{
+	uint64_t since;
+
+	*which = page->looked[0] != 0 ? 0 : 1;
+	since = page->looked[*which];
+	if (since == 0 || page->loop->now - since < NS_PER_S / 2)
+		return 0;
+	return (double)(page->loop->now - since) / (double)NS_PER_S;
+}
+
+/* What it is now, and in all below. */
 static void
 write_rates(struct doc *doc, const struct page *page, const struct page_service *service, const struct sb_service *sum)
 {
-	const struct page_count *before = &service->counts[page->looked[0] != 0 ? 0 : 1];
-	uint64_t since = page->looked[page->looked[0] != 0 ? 0 : 1], now = page->loop->now;
-	double s = (double)(now - since) / (double)NS_PER_S;
+	unsigned which;
+	double s = rate_span(page, &which);
+	const struct page_count *before = &service->counts[which];
+	uint64_t taken = sb_get(&sum->taken);
 
-	if (since == 0 || s < 0.5) {
-		doc_str(doc, "<td>-</td><td>-</td><td>-</td>");
-		return;
-	}
-	doc_printf(doc, "<td>%.1f</td><td>", rate_of(sb_get(&sum->taken), before->taken, s));
+	if (s > 0)
+		doc_printf(doc, "<td>%.1f/s", rate_of(taken, before->taken, s));
+	else
+		doc_str(doc, "<td>-");
+	doc_printf(doc, "<small>%llu</small></td>", (unsigned long long)taken);
 	for (unsigned d = 0; d < 2; d++) {
-		put_size(doc, (uint64_t)rate_of(sb_get(&sum->bytes[d]), before->bytes[d], s));
-		doc_str(doc, d == 0 ? "/s</td><td>" : "/s</td>");
+		uint64_t bytes = sb_get(&sum->bytes[d]);
+
+		doc_str(doc, "<td>");
+		if (s > 0)
+			put_size(doc, (uint64_t)rate_of(bytes, before->bytes[d], s));
+		doc_str(doc, s > 0 ? "/s<small>" : "-<small>");
+		put_size(doc, bytes);
+		doc_str(doc, "</small></td>");
 	}
 }
 
@@ -301,11 +323,7 @@ write_service(struct doc *doc, const struct page *page, uint32_t i)
 	write_state(doc, service->flags);
 	doc_printf(doc, "</td><td>%llu</td>", (unsigned long long)open);
 	write_rates(doc, page, service, &sum);
-	doc_printf(doc, "<td>%llu</td><td>", (unsigned long long)sb_get(&sum.taken));
-	put_size(doc, sb_get(&sum.bytes[0]));
-	doc_str(doc, "</td><td>");
-	put_size(doc, sb_get(&sum.bytes[1]));
-	doc_str(doc, "</td><td class=\"text\">");
+	doc_str(doc, "<td class=\"text\">");
 	write_errors(doc, &sum);
 	doc_str(doc, "</td></tr>\n");
 }
@@ -316,8 +334,8 @@ write_services(struct doc *doc, const struct page *page)
 	uint32_t more = 0;
 
 	doc_str(doc, "<div class=\"scroll\"><table><caption>Services</caption><thead><tr><th scope=\"col\">Service</th>"
-	    "<th scope=\"col\" class=\"text\">State</th><th scope=\"col\">Open</th><th scope=\"col\">New/s</th><th scope=\"col\">Up</th>"
-	    "<th scope=\"col\">Down</th><th scope=\"col\">Total</th><th scope=\"col\">Total&nbsp;up</th><th scope=\"col\">Total&nbsp;down</th>"
+	    "<th scope=\"col\" class=\"text\">State</th><th scope=\"col\">Open</th><th scope=\"col\">New<small>in all</small></th>"
+	    "<th scope=\"col\">Up<small>in all</small></th><th scope=\"col\">Down<small>in all</small></th>"
 	    "<th scope=\"col\" class=\"text\">Errors by reason</th></tr></thead><tbody>\n");
 	for (uint32_t i = 0; i < totals_sums(page->source->totals)->n_services; i++) {
 		if (metrics_service(page->source, i) == NULL)
