@@ -260,8 +260,9 @@ ctl_ask_whoever(struct ctl_client *client, const char *path, const struct msg_as
 	for (int tries = 0; client->left && tries < ASK_AGAIN_MOST; tries++) {
 		ctl_answer_free(answer);
 		code = ctl_open(client, path);
-		if (code == CTL_EXIT_DONE)
-			code = ctl_ask(client, ask, answer, timeout_ms);
+		if (code != CTL_EXIT_DONE)
+			return code;
+		code = ctl_ask(client, ask, answer, timeout_ms);
 	}
 	return code;
 }

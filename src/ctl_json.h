@@ -19,6 +19,6 @@ int ctl_json_privileges(const struct ctl_view *view, FILE *out);
 int ctl_json_metrics(const struct ctl_view *view, FILE *out);
 int ctl_json_done(const struct ctl_view *view, FILE *out);
 /* What went wrong, for whoever reads standard output only. */
-int ctl_json_error(const char *text, FILE *out);
+int ctl_json_error(const char *str, FILE *out);
 
 #endif

@@ -138,7 +138,7 @@ number_services(struct conf *conf, const struct state *state)
 	for (uint32_t i = 0; i < n; i++) {
 		static const struct state_service nobody = { .access_kind = CONF_LOG_NONE };
 
-		make_removed(&services[i], taken[i] && i < state->n_services ? &state->services[i] : &nobody);
+		make_removed(&services[i], i < state->n_services && taken[i] ? &state->services[i] : &nobody);
 	}
 	for (size_t s = 0; s < conf->n_services; s++) {
 		struct conf_service *place = &services[number[s]];
@@ -224,7 +224,7 @@ number_routes(struct routes *routes, const struct conf *conf, const struct outpu
 	for (uint32_t i = 0; i < room; i++) {
 		if (taken[i])
 			n = i + 1;
-		make_gone(&list[i], taken[i] && i < state->n_routes ? &state->routes[i] : NULL, conf, outputs);
+		make_gone(&list[i], i < state->n_routes && taken[i] ? &state->routes[i] : NULL, conf, outputs);
 	}
 	for (uint32_t r = 0; r < routes->n; r++)
 		list[number[r]] = routes->list[r];
