@@ -254,3 +254,14 @@ caps_read(uint64_t *permitted, uint64_t *effective, uint64_t *bounding)
 		*bounding |= capng_have_capability(CAPNG_BOUNDING_SET, cap) ? bit : 0;
 	}
 }
+
+void
+caps_print(bool one_id)
+{
+	char name[40];
+
+	for (size_t i = 0; i < N_SERVING; i++) {
+		if (!one_id || serving[i].rootless)
+			printf("    %s %s%s\n", name_of(serving[i].cap, name), serving[i].what_for, serving[i].optional ? " (only where that may be needed)" : "");
+	}
+}

@@ -26,6 +26,8 @@ void caps_lower(int cap);
  */
 int caps_pass_on(void);
 void caps_take_back(void);
+/* For people: a line for each capability that serving keeps permitted, and for what. */
+void caps_print(bool one_id);
 /* The three sets of this process, bit per capability. */
 void caps_read(uint64_t *permitted, uint64_t *effective, uint64_t *bounding);
 /* In a child between fork and exec: identity, all five sets empty, no_new_privs. No log; 0 or -1 with errno and *step naming what failed. */

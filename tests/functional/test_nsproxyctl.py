@@ -215,6 +215,22 @@ def test_privileges(world, control):
     assert "capabilities effective: none" in text and "system calls:" in text
 
 
+def test_what_is_known_without_running(world, control):
+    """nsproxy -t -v tells in advance what privileges says afterwards."""
+    options = [*world.install.user_options(), "-s", control.path, "-l", world.public(), "-c", world.private(9)]
+    text = world.install.run("-t", "-v", *options).stdout
+    proxy = world.proxy(*options)
+    rows = control.ask("privileges")
+    parent, worker, reporter = rows[0], rows[1], rows[-1]
+    for capability in parent["permitted"]:
+        assert f"    {capability} to " in text
+    assert f"network namespace: {world.priv.name} (/run/netns/{world.priv.name})" in text
+    for row in (worker, reporter):
+        assert f"  uid {row['uid']}, gid {row['gid']}" in text
+    assert f"Landlock ABI {worker['landlock_abi']}" in text or worker["landlock_abi"] == 0 and "missing here: Landlock" in text
+    assert f"control socket: {control.path}\n" in text and proxy.alive()
+
+
 def test_metrics(world, control):
     proxy = relay(world, control, world.serve(peers.echo))
     ask(world.connect(proxy))
