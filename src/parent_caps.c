@@ -262,6 +262,7 @@ caps_print(bool one_id)
 
 	for (size_t i = 0; i < N_SERVING; i++) {
 		if (!one_id || serving[i].rootless)
-			printf("    %s %s%s\n", name_of(serving[i].cap, name), serving[i].what_for, serving[i].optional ? " (only where that may be needed)" : "");
+			printf("    %s %s%s\n", name_of(serving[i].cap, name), serving[i].what_for,
+			    serving[i].optional ? " (only where that may be needed)" : "");
 	}
 }
