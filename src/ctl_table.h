@@ -13,7 +13,9 @@
 struct ctl_table {
 	size_t n_columns;
 	const bool *right;		/* [n_columns]: numbers stand at the right; not owned */
-	char **cells;			/* owned, as each of them */
+	char *text;			/* of all cells, each terminated; owned, like the next one */
+	size_t used, text_room;
+	size_t *cells;			/* where each begins in text */
 	size_t n_cells, room;
 	bool failed;			/* memory was short */
 };
