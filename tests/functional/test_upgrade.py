@@ -216,4 +216,4 @@ def test_under_load(world, package, figure):
     assert grown < 1 << 20
     figure(f"{reload_count} reloads, {reload_count // 4} of which change something, and {upgrades} upgrades, under {result['per_second']} new connections a second and {streams} "
            f"long ones: {result['served']} new connections, {result['rounds']} rounds, {result['bytes'] >> 20} MiB compared; refused, reset, lost: 0; longest answer "
-           f"{result['longest_ms']:.0f} ms; memory of the parent {grown >> 10:+} KiB, {filters} filter")
+           f"{result['longest_ms']['new']:.0f} ms (new), {result['longest_ms']['long']:.0f} ms (long); memory of the parent {grown >> 10:+} KiB, {filters} filter")

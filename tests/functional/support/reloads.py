@@ -103,7 +103,7 @@ class Load:
         try:
             self._poll = select.epoll()
             self._socks, self._late = {}, []
-            self.result = {"served": 0, "rounds": 0, "bytes": 0, "wrong": [], "longest_ms": 0}
+            self.result = {"served": 0, "rounds": 0, "bytes": 0, "wrong": [], "longest_ms": {"long": 0, "new": 0}}
             self._run(write_end)
             os.write(write_end, json.dumps(self.result).encode())
         except BaseException as error:
@@ -190,7 +190,8 @@ class Load:
             return
         assert state["got"] == state["expected"], "other bytes than were sent"
         self.result["bytes"] = self.result["bytes"] + len(state["got"])
-        self.result["longest_ms"] = max(self.result["longest_ms"], (time.monotonic() - state["began"]) * 1000)
+        kind = "long" if state["long"] else "new"
+        self.result["longest_ms"][kind] = max(self.result["longest_ms"][kind], (time.monotonic() - state["began"]) * 1000)
         state["waits"] = False
         state["rounds"] += 1
         if state["long"]:
