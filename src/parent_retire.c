@@ -169,6 +169,21 @@ workers_retire(struct workers *workers)
 	loop_timer_set(workers->loop, &workers->retire_timer, next);
 }
 
+/* Workers of an earlier configuration have all the time they want, but not in a namespace where nobody is any more. */
+static void
+retire_former(const struct workers *workers, const struct pool *pool, const struct netns *netns)
+{
+	struct pools *pools = workers->pools;
+
+	for (uint32_t i = 2 * pools->n_workers; i < pools->n_slots; i++) {
+		struct worker *worker = &pools->workers[i];
+
+		if (worker->state != WORKER_DEAD && &pools->list[worker->pool] == pool && worker->retire_until == LOOP_NEVER &&
+		    (worker->netns_dev != netns->dev || worker->netns_ino != netns->ino))
+			worker->retire_until = workers->loop->now + workers->conf->drain_timeout_ms * NS_PER_MS;
+	}
+}
+
 uint64_t
 workers_switch(struct workers *workers, struct pool *pool, const struct netns *netns)
 {
@@ -187,6 +202,7 @@ workers_switch(struct workers *workers, struct pool *pool, const struct netns *n
 		worker->retired = true;
 		worker->retire_until = workers->loop->now + workers->conf->drain_timeout_ms * NS_PER_MS;
 	}
+	retire_former(workers, pool, netns);
 	pool->netns = *netns;
 	pool->generation += !first;
 	pool->switching = true;
