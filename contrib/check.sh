@@ -310,7 +310,15 @@ main()
 	trap 'exit 1' HUP INT TERM
 	# Some functional tests, one of each kind, for the builds that only vary what the main one shows.
 	quick=smoke
-	[ -z "$long" ] || quick=
+	# Under the sanitizers also the faults, for one engine.
+	faults='smoke or (adaptive and (test_faults or test_reset or test_half_close or test_urgent or test_worker_killed or test_limits or'
+	faults="$faults test_slow_reader or test_timeouts or test_connect_fail or test_signals or test_left_behind or test_bursts or test_transfer))"
+	faults="$faults or (test_evil_worker and not silent)"
+	if [ -n "$long" ]; then
+		quick=
+		# What counts system calls and limits is not for a build that adds its own.
+		faults='not test_at_most_thirty_system_calls and not test_workers_have_limits'
+	fi
 
 	step "packages" packages
 	step "copy of the tree" copy_tree
@@ -324,7 +332,7 @@ main()
 	step "functional tests, rootless" rootless "$quick"
 	step "build with sanitizers" build sanitized --enable-sanitizers
 	step "unit tests, sanitized" unit sanitized
-	step "functional tests, sanitized" functional sanitized sanitized "$quick"
+	step "functional tests, sanitized" functional sanitized sanitized "$faults"
 	step "fuzzing" fuzz
 	step "soak" soak
 	step "distcheck" distcheck

@@ -31,7 +31,8 @@ STUCK = 40                              # seconds without progress; more than th
 THREADS = 12                            # clients of one process
 WORKERS = 3
 GREATEST = 4 << 20                      # bytes of one direction
-GROWTH = 1 << 20                        # bytes of memory that a process may gain after its first third
+GROWTH = 1 << 20                        # bytes of memory that a process may gain when it is warm
+QUIET = 1 / 3                           # of the time, after which the reporter is left alone, so that what it gains can be told from what it begins with
 PAUSE = threading.Event()               # never set: its wait() is the pace of a slow reader, the length of a fault
 ENDINGS = ("complete", "reset", "wrong", "false end", "stuck")
 
@@ -426,10 +427,10 @@ class Samples:
             self.rows.append((time.monotonic(), pid, proc.rss(pid), len(proc.descriptors(pid))))
 
     def steady(self):
-        """Of the process that lived longest, without its first third."""
+        """Of the process that lived longest, without its first half: buffers are touched for the first time, tables grow to the load."""
         longest = collections.Counter(row[1] for row in self.rows).most_common(1)[0][0]
         rows_ = [row for row in self.rows if row[1] == longest]
-        return rows_[len(rows_) // 3:]
+        return rows_[len(rows_) // 2:]
 
     def slope(self, column):
         """Least squares, for an hour."""
@@ -444,7 +445,9 @@ class Samples:
         return rows_[-1][2] - rows_[0][2]
 
     def text(self):
-        return f"memory {self.slope(2) / 1024:+.0f} kB/h, descriptors {self.slope(3):+.1f}/h"
+        rows_ = self.steady()
+        return (f"memory {self.growth() // 1024:+} kB in the last {rows_[-1][0] - rows_[0][0]:.0f} s ({self.slope(2) / 1024:+.0f} kB/h), "
+                f"descriptors {self.slope(3):+.1f}/h")
 
 
 def stop_for_a_moment(pid):
@@ -491,7 +494,8 @@ class Soak:
             half.listen()
 
     def fault(self):
-        what = self.chance.choices(("worker killed", "reporter killed", "worker stopped for 0.5 s", "USR1"), (6, 2, 2, 1))[0]
+        warm = time.monotonic() - self.began > QUIET * self.seconds
+        what = self.chance.choices(("worker killed", "reporter killed", "worker stopped for 0.5 s", "USR1"), (6, 0 if warm else 4, 2, 1))[0]
         workers = self.proxy.workers()
         with contextlib.suppress(ProcessLookupError, IndexError):
             if what == "worker killed":
@@ -506,7 +510,8 @@ class Soak:
             self.faults[what] += 1
 
     def run(self):
-        until = time.monotonic() + self.seconds
+        self.began = time.monotonic()
+        until = self.began + self.seconds
         next_fault, next_sample = time.monotonic() + 1, 0.0
         while time.monotonic() < until and self.proxy.alive():
             now = time.monotonic()
@@ -561,7 +566,7 @@ class Soak:
             self.say(settled(), f"descriptors of the parent {proc.descriptor_kinds(self.proxy.pid).total()}, at the start "
                                 f"{self.proxy.baseline[self.proxy.pid].total()}")
         for name, samples in (("parent", self.parent), ("reporter", self.reporter)):
-            self.say(samples.growth() < GROWTH, f"{name}: {samples.text()}, {samples.growth() // 1024:+} kB in the end")
+            self.say(samples.growth() < GROWTH, f"{name}: {samples.text()}")
         try:
             self.proxy.finish()
             self.say(True, "ends in order, no unexpected line in its log")
