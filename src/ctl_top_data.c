@@ -143,6 +143,22 @@ compare(const struct top_data *before, struct top_data *data)
 		compare_sets(&before->sets[kind], &data->sets[kind], kind == TOP_CONNECTIONS, then, data->seconds);
 }
 
+static int
+by_number(const void *a, const void *b)
+{
+	uint32_t x = ((const struct msg_names *)a)->route, y = ((const struct msg_names *)b)->route;
+
+	return x < y ? -1 : x > y;
+}
+
+/* As ctl_ask() leaves them: to be found by their numbers, of which a round of several answers has some twice. */
+static void
+sort_routes(struct ctl_answer *answer)
+{
+	if (answer->n_routes > 1)
+		qsort(answer->routes, answer->n_routes, sizeof(answer->routes[0]), by_number);
+}
+
 static void
 end_texts(struct ctl_answer *answer)
 {
@@ -170,6 +186,7 @@ top_data_take(struct top_data *data, struct ctl_answer *answer)
 	struct top_data next = { .rounds = data->rounds + 1 };
 
 	end_texts(answer);
+	sort_routes(answer);
 	if (!make_set(&next.sets[TOP_SERVICES], answer->services, answer->n_services, sizeof(answer->services[0]), take_service) ||
 	    !make_set(&next.sets[TOP_WORKERS], answer->workers, answer->n_workers, sizeof(answer->workers[0]), take_worker) ||
 	    !make_set(&next.sets[TOP_CONNECTIONS], answer->conns, answer->n_conns, sizeof(answer->conns[0]), take_connection)) {

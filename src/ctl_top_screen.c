@@ -199,11 +199,28 @@ draw_last_line(const struct top_screen *screen, const struct top_feed *feed)
 }
 
 /* ---- tables ---------------------------------------------------------------------------------------------------------------- */
+/* Shares out what is left of a line, to each column what makes it so many times as wide as it is meant to be at most. */
+static unsigned
+grow(const struct top_column *columns, unsigned n, unsigned widths[TOP_COLUMNS_MAX], unsigned used, unsigned times)
+{
+	unsigned before;
+
+	do {
+		before = used;
+		for (unsigned i = 0; i < n && (int)used < COLS; i++)
+			if (widths[i] > 0 && columns[i].most > columns[i].width && widths[i] < columns[i].most * times) {
+				widths[i]++;
+				used++;
+			}
+	} while (used != before);
+	return used;
+}
+
 /* Columns that are shown and how wide: 0 for one that is not. */
 static void
 fit_columns(enum top_kind kind, unsigned widths[TOP_COLUMNS_MAX])
 {
-	unsigned n, used = 0, before;
+	unsigned n, used = 0;
 	const struct top_column *columns = top_columns(kind, &n);
 
 	for (unsigned i = 0; i < n; i++) {
@@ -212,14 +229,8 @@ fit_columns(enum top_kind kind, unsigned widths[TOP_COLUMNS_MAX])
 	}
 	if (used > 0)
 		used--;
-	do {
-		before = used;
-		for (unsigned i = 0; i < n && (int)used < COLS; i++)
-			if (widths[i] > 0 && widths[i] < columns[i].most) {
-				widths[i]++;
-				used++;
-			}
-	} while (used != before);
+	used = grow(columns, n, widths, used, 1);
+	(void)grow(columns, n, widths, used, 2);
 }
 
 bool

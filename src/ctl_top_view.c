@@ -350,8 +350,8 @@ KEY(key_id)
 }
 
 static const struct top_column conn_columns[] = {
-	{ "ID", 8, 12, 110, true, show_id, key_id },
-	{ "SERVICE", 8, 24, 0, false, show_conn_service, NULL },
+	{ "ID", 8, 8, 110, true, show_id, key_id },
+	{ "SERVICE", 8, 14, 0, false, show_conn_service, NULL },
 	{ "CLIENT", 21, 48, 0, false, show_client, NULL },
 	{ "TARGET", 19, 48, 0, false, show_target, NULL },
 	{ "STATE", 11, 11, 96, false, show_conn_state, NULL },
@@ -362,7 +362,7 @@ static const struct top_column conn_columns[] = {
 	{ "DOWN/s", 6, 6, 0, true, show_down, key_down },
 	{ "UP", 5, 5, 100, true, show_all_up, key_all_up },
 	{ "DOWN", 5, 5, 100, true, show_all_down, key_all_down },
-	{ "TRAFFIC", 7, GRAPH_CELLS, 80, false, show_graph, key_traffic },
+	{ "TRAFFIC", GRAPH_CELLS, GRAPH_CELLS, 90, false, show_graph, key_traffic },
 };
 
 static const struct {

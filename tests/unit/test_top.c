@@ -116,7 +116,7 @@ answer_at(uint64_t mono, uint64_t started, uint64_t up)
 	answer.status.bytes[0] = up;
 	answer.services = calloc(2, sizeof(*answer.services));
 	answer.conns = calloc(3, sizeof(*answer.conns));
-	answer.routes = calloc(1, sizeof(*answer.routes));
+	answer.routes = calloc(6, sizeof(*answer.routes));
 	assert_true(answer.services != NULL && answer.conns != NULL && answer.routes != NULL);
 	answer.n_services = 2;
 	(void)strcpy(answer.services[0].service.name, "web");
@@ -129,9 +129,13 @@ answer_at(uint64_t mono, uint64_t started, uint64_t up)
 		answer.conns[i].rec.bytes[1] = up * (i + 1);
 		answer.conns[i].rec.client = (struct wire_addr){ .family = AF_INET, .port = (uint16_t)(40000 + i), .bytes = { 192, 0, 2, 1 } };
 	}
-	answer.n_routes = 1;
-	(void)strcpy(answer.routes[0].service, "web");
-	(void)strcpy(answer.routes[0].public_netns, "outside");
+	/* Two answers of a round name them twice. */
+	answer.n_routes = 6;
+	for (uint32_t i = 0; i < 6; i++) {
+		answer.routes[i].route = i % 3;
+		(void)strcpy(answer.routes[i].service, "web");
+		(void)strcpy(answer.routes[i].public_netns, "outside");
+	}
 	return answer;
 }
 
@@ -149,6 +153,19 @@ take(struct top_data *data, struct ctl_answer answer)
 {
 	assert_true(top_data_take(data, &answer));
 	assert_null(answer.conns);
+}
+
+static void
+test_routes_are_found(void **state)
+{
+	struct top_data data = { .rounds = 0 };
+
+	(void)state;
+	take(&data, answer_at(SECOND, 1, 0));
+	for (uint32_t i = 0; i < 3; i++)
+		assert_non_null(ctl_route(&data.answer, i));
+	assert_null(ctl_route(&data.answer, 3));
+	top_data_free(&data);
 }
 
 static void
@@ -272,7 +289,7 @@ test_every_cell_of_nonsense(void **state)
 	memset(answer.workers, 0xff, sizeof(*answer.workers));
 	memset(answer.conns, 0xff, sizeof(*answer.conns));
 	memset(answer.services, 0xff, sizeof(*answer.services));
-	memset(answer.routes, 0xff, sizeof(*answer.routes));
+	memset(answer.routes, 0xff, answer.n_routes * sizeof(*answer.routes));
 	answer.conns[1].rec.route = answer.routes[0].route;
 	take(&data, answer);
 	look.data = &data;
@@ -299,6 +316,7 @@ main(void)
 		cmocka_unit_test(test_ages_keep_their_width),
 		cmocka_unit_test(test_nothing_but_printable_ascii),
 		cmocka_unit_test(test_graphs),
+		cmocka_unit_test(test_routes_are_found),
 		cmocka_unit_test(test_rates),
 		cmocka_unit_test(test_a_connection_that_has_just_begun),
 		cmocka_unit_test(test_texts_end),

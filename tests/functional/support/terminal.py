@@ -28,10 +28,10 @@ class Terminal:
         self.raw = bytearray()
         self._master, slave = os.openpty()
         self.resize(rows, columns)
+        self.modes = termios.tcgetattr(slave)       # before anybody has changed them
         environment = {"PATH": os.environ["PATH"], "TERM": kind, "LC_ALL": "C.UTF-8" if utf8 else "C", **(env or {})}
         self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        self.modes = termios.tcgetattr(slave)
         self._slave = slave
 
     def resize(self, rows, columns):
