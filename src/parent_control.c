@@ -14,7 +14,6 @@
 #include "parent_control.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,22 +43,27 @@ mode_of_path(mode_t mode)
 	return path;
 }
 
-/* The directory of the default path is ours to make: nothing else needs it, and /run is empty after each boot. */
+/*
+ * The directory of the default path is ours to make: nothing else needs it, and /run is empty after each boot. Below another prefix, as of a build
+ * by hand, the one that it is in may be missing as well.
+ */
 static int
 make_directory(const char *path)
 {
 	char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	struct stat st;
-	mode_t old;
-	int r;
+	mode_t old = umask(022);
+	int r = 0;
 
 	(void)strncpy(copy, path, sizeof(copy) - 1);
 	copy[sizeof(copy) - 1] = '\0';
-	(void)dirname(copy);	/* cuts it off */
-	if (stat(copy, &st) == 0)
-		return 0;
-	old = umask(022);
-	r = mkdir(copy, 0755);
+	for (char *slash = strchr(copy + 1, '/'); slash != NULL && r == 0; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		r = mkdir(copy, 0755);
+		/* What is there is not ours to judge; some file systems say EROFS first. */
+		if (r == -1 && access(copy, F_OK) == 0)
+			r = 0;
+		*slash = '/';
+	}
 	(void)umask(old);
 	return r;
 }

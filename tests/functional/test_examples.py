@@ -86,7 +86,7 @@ class Run:
 
     def here(self, text):
         """The same with files in a directory of the test."""
-        return re.sub(r"/etc/nsproxy|/var/log|/run(?!/netns)", self.place, text)
+        return re.sub(r"/etc/nsproxy|/var/log(?:/nsproxy)?|/run(?!/netns)", self.place, text)
 
     def space(self, name):
         if name == f"pid:{PID}":
