@@ -121,7 +121,8 @@ packages()
 		echo "no apt-get here: install the tools yourself; configure says which are missing"
 		return 0
 	}
-	for package in gcc libc6-dev make autoconf automake pkg-config binutils libcap-ng-dev libseccomp-dev libconfuse-dev liburing-dev libjansson-dev libncurses-dev libcmocka-dev \
+	for package in gcc libc6-dev make autoconf automake pkg-config binutils libcap-ng-dev libseccomp-dev libconfuse-dev liburing-dev libjansson-dev libncurses-dev \
+		libmicrohttpd-dev libcmocka-dev \
 		python3 python3-pytest python3-pytest-timeout python3-pyte zsh iproute2 procps util-linux curl nginx redis-server redis-tools openssh-server openssh-client strace \
 		clang clang-tidy cppcheck mandoc groff shellcheck libclang-rt-dev \
 		prometheus python3-prometheus-client chromium \
