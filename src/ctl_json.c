@@ -56,7 +56,7 @@ text_or_null(const char *str, size_t size)
 static void
 set(json_t *object, const char *key, json_t *value)
 {
-	(void)json_object_set_new(object, key, value);
+	(void)json_object_set_new_nocheck(object, key, value);
 }
 
 static void
@@ -263,14 +263,27 @@ conn_json(const struct ctl_view *view, const struct ctl_conn *conn)
 	return o;
 }
 
+/* One line for each: of thousands of objects in memory, and tokens written one by one, everybody would have to wait. */
 int
 ctl_json_connections(const struct ctl_view *view, FILE *out)
 {
-	json_t *list = json_array();
+	const size_t flags = JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
+	char buf[4096];
+	int r = 0;
 
-	for (size_t i = 0; i < view->conns->n; i++)
-		(void)json_array_append_new(list, conn_json(view, &view->conns->list[i]));
-	return print(list, out);
+	for (size_t i = 0; i < view->conns->n && r == 0; i++) {
+		json_t *o = conn_json(view, &view->conns->list[i]);
+		size_t n = o != NULL ? json_dumpb(o, buf, sizeof(buf), flags) : 0;
+
+		(void)fputs(i == 0 ? "[\n  " : ",\n  ", out);
+		if (n > 0 && n <= sizeof(buf))
+			(void)fwrite(buf, 1, n, out);
+		else
+			r = o != NULL ? json_dumpf(o, out, flags) : -1;
+		json_decref(o);
+	}
+	(void)fputs(view->conns->n > 0 ? "\n]\n" : "[]\n", out);
+	return r;
 }
 
 static json_t *
