@@ -126,7 +126,7 @@ packages()
 		python3 python3-pytest python3-pytest-timeout python3-pyte zsh iproute2 procps util-linux curl nginx redis-server redis-tools openssh-server openssh-client strace \
 		clang clang-tidy cppcheck mandoc groff shellcheck libclang-rt-dev \
 		prometheus python3-prometheus-client chromium \
-		systemd; do
+		systemd systemd-container dpkg-dev debhelper lintian logrotate gcc-multilib musl-tools clang-tools apparmor checkpolicy semodule-utils rpm rpmlint; do
 		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
@@ -255,6 +255,23 @@ soak()
 	return $status
 }
 
+# Debian's package, in an overlay of this machine, and there under a systemd that runs as init.
+debian()
+{
+	"$work/source/tests/packages.sh" "$work/main" | tee "$work/report/debian"
+	local status=${PIPESTATUS[0]}
+	tally "$work/report/debian"
+	return "$status"
+}
+
+builds()
+{
+	"$work/source/tests/builds.sh" "$work/source" ${long:+--long} | tee "$work/report/builds"
+	local status=${PIPESTATUS[0]}
+	tally "$work/report/builds"
+	return "$status"
+}
+
 # What each fault of the plan led to, as measured in this run.
 show_rows()
 {
@@ -337,6 +354,8 @@ main()
 	step "fuzzing" fuzz
 	step "soak" soak
 	step "distcheck" distcheck
+	step "Debian package, systemd" debian
+	step "compilers, policies, RPM" builds
 	show_rows
 	verdict
 }

@@ -212,10 +212,11 @@ fire_timers(struct loop *loop)
 	}
 }
 
-/* epoll_pwait2 (Linux 5.11) for waits that are no whole milliseconds; older kernels wait a little longer. */
+/* epoll_pwait2 (Linux 5.11) for waits that are no whole milliseconds; older kernels, and C libraries without it, wait a little longer. */
 static int
 wait_events(struct loop *loop, struct epoll_event *events, uint64_t ns)
 {
+#ifdef HAVE_EPOLL_PWAIT2
 	static bool no_pwait2;
 	struct timespec t = { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
 
@@ -226,6 +227,7 @@ wait_events(struct loop *loop, struct epoll_event *events, uint64_t ns)
 			return n;
 		no_pwait2 = true;
 	}
+#endif
 	if (ns > 3600 * NS_PER_S)
 		return epoll_wait(loop->epoll_fd, events, EVENTS_AT_ONCE, ns == LOOP_NEVER ? -1 : 3600 * 1000);
 	return epoll_wait(loop->epoll_fd, events, EVENTS_AT_ONCE, (int)((ns + NS_PER_MS - 1) / NS_PER_MS));

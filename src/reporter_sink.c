@@ -85,12 +85,14 @@ put_polled(int fd, const char *bytes, size_t size)
 static ssize_t
 put_pipe(int fd, const char *bytes, size_t size)
 {
+#ifdef HAVE_PWRITEV2
 	struct iovec iov = { (void *)(uintptr_t)bytes, whole_lines(bytes, size, PIPE_BUF) };
 	ssize_t n = pwritev2(fd, &iov, 1, -1, RWF_NOWAIT);
 
-	if (n == -1 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
-		return put_polled(fd, bytes, size);
-	return n;
+	if (n != -1 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+		return n;
+#endif
+	return put_polled(fd, bytes, size);
 }
 
 static ssize_t

@@ -103,7 +103,7 @@ limit(int resource, const char *name, rlim_t value)
 {
 	struct rlimit r = { value, value };
 
-	if (setrlimit((__rlimit_resource_t)resource, &r) == -1)
+	if (setrlimit(resource, &r) == -1)
 		fatal(EXIT_MACHINE, "sandbox: cannot set %s to %llu", name, (unsigned long long)value);
 }
 
