@@ -82,7 +82,8 @@ class Run:
     def __init__(self, world, machine, place):
         self.world, self.machine, self.place = world, machine, place
         self.sources = {}
-        os.mkdir(os.path.join(place, "conf.d"))
+        for directory in ("conf.d", "nsproxy"):
+            os.mkdir(os.path.join(place, directory))
 
     def here(self, text):
         """The same with files in a directory of the test."""
