@@ -114,6 +114,7 @@ struct engine_ops {
 int engines_open(const struct engine_host *host, uint32_t max_conns, int first_pipe, uint32_t n_pipes);
 /* Bytes of the smallest pipe; 0: there are none. */
 uint32_t engines_pipe_size(void);
+uint32_t engines_pipes_used(void);
 /* Is there memory that engines_trim() would give back? */
 bool engines_want_trim(void);
 /* Once in a while: gives memory that a burst used back to the system. */

@@ -227,3 +227,9 @@ pool_pipe_size(void)
 	}
 	return least;
 }
+
+uint32_t
+pool_pipes_used(void)
+{
+	return pool.n_pipes - pool.n_free_pipes;
+}

@@ -48,5 +48,6 @@ bool pool_wants_trim(void);
 void pool_trim(void);
 /* Bytes of the smallest pipe, 0 without pipes. */
 uint32_t pool_pipe_size(void);
+uint32_t pool_pipes_used(void);
 
 #endif

@@ -45,6 +45,12 @@ engines_pipe_size(void)
 	return pool_pipe_size();
 }
 
+uint32_t
+engines_pipes_used(void)
+{
+	return pool_pipes_used();
+}
+
 bool
 engines_want_trim(void)
 {

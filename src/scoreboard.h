@@ -89,7 +89,12 @@ static inline uint64_t sb_get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* For the one writer: a plain add that readers never see torn. */
+/* For the one writer: plain stores that readers never see torn. */
+static inline void sb_set(_Atomic uint64_t *counter, uint64_t value)
+{
+	atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
 static inline void sb_add(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);

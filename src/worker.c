@@ -396,6 +396,7 @@ worker_run(struct worker *worker)
 		conn_reap(worker);
 		report_turn(worker);
 		sb_add(&worker->board.head->turns, 1);
+		sb_set(&worker->board.head->pipes_used, engines_pipes_used());
 	}
 	report_flush(worker);
 	return EXIT_OK;

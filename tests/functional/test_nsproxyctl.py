@@ -119,6 +119,24 @@ def test_workers(world, control):
     assert [row["worker"] for row in control.ask("workers", "--worker", "1")] == [1]
 
 
+def test_pipes_in_use(world, control):
+    """One for a direction whose receiver sleeps; none before, none when it has ended."""
+    server = world.serve()
+    proxy = relay(world, control, server, "splice")
+
+    def used():
+        return control.ask("workers")[0]["pipes"]
+    assert used() == 0
+    client, target = world.pair(proxy, server)
+    sending = peers.Background(peers.send_pattern, client, 16 << 20)
+    waits.until(lambda: used() == 1, "a pipe in use")
+    assert peers.drain(target, 16 << 20)[0] == 16 << 20
+    sending.result()
+    client.close()
+    target.close()
+    waits.until(lambda: used() == 0, "the pipe to be free again")
+
+
 def test_connections_show_both_legs(world, engine, control):
     server = world.serve(peers.echo)
     proxy = relay(world, control, server, engine)
