@@ -14,7 +14,9 @@ CLONE_NEWNET = 0x40000000
 LISTEN, TARGET, PORTS = "10.10.10.10", "172.20.0.2", (9000, 9001, 9002)
 ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 SETTINGS = {"net/ipv4/ip_local_port_range": "1024 65000", "net/ipv4/tcp_tw_reuse": "1", "net/core/somaxconn": "65535",
-            "net/ipv4/tcp_max_syn_backlog": "65535"}
+            "net/ipv4/tcp_max_syn_backlog": "65535",
+            # A client whose own port is one of these would keep it for a minute after its end, and the next relay could not listen there.
+            "net/ipv4/ip_local_reserved_ports": f"{PORTS[0]}-{PORTS[-1]}"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
