@@ -70,7 +70,8 @@ def test_every_attempt_is_stopped(world, figure, engine_of_probe):
         if not re.search(rf"\b{engine_of_probe}\b(?! \(not usable)", version.stdout.read()):
             pytest.skip(f"no engine {engine_of_probe} here")
     proxy = world.relay(server, engine_of_probe, workers=len(listed), popen={"preexec_fn": made.preexec_fn})
-    proxy.check_workers = proxy.check_descriptors = False       # controls keep what they got; the parent is looked at below
+    # Controls keep what they got; the parent is looked at below.
+    proxy.check_workers = proxy.check_descriptors = world.check_sockets = False
     proxy.expect_log("worker", "cannot do the engine io_uring")   # so many rings of one user exceed its limit of locked memory
     before = proc.descriptor_kinds(proxy.pid)
     landlock = landlock_abi() >= NET_SINCE
