@@ -106,9 +106,12 @@ def test_background(world):
     with open(pid_file) as file:
         pid = int(file.read())
     try:
-        with open(log) as file:
-            text = file.read()
-        assert daemon.READY.search(text), "the starter came back before the daemon was ready"
+        def text_of_log():
+            with open(log) as file:
+                return file.read()
+        # The reporter writes it, and may be a moment later than the starter's end.
+        waits.until(lambda: daemon.READY.search(text_of_log()), "the ready line")
+        text = text_of_log()
         port = daemon.split_address(daemon.LISTENING.search(text)["address"])[2]
         assert proc.program(pid) == "nsproxy" and len(proc.children(pid)) == 2
         assert int(proc.stat(pid)[3]) == pid or int(proc.stat(pid)[3]) != os.getsid(0), "it is still in the starter's session"
