@@ -70,10 +70,10 @@ const struct sandbox_rule http_syscalls[] = {
  * it can carry descriptors; nobody else in this program makes it. What is left after the first piece is sent by the next call, as after any short write.
  */
 __attribute__((visibility("default"))) ssize_t
-sendmsg(int fd, const struct msghdr *msg, int flags)
+sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	if (msg->msg_iovlen > 0 && msg->msg_controllen == 0)
-		return send(fd, msg->msg_iov[0].iov_base, msg->msg_iov[0].iov_len, flags);
+	if (message->msg_iovlen > 0 && message->msg_controllen == 0)
+		return send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
 	errno = EOPNOTSUPP;
 	return -1;
 }
