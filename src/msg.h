@@ -60,7 +60,6 @@ struct msg_hello {
 	uint32_t flags;			/* HELLO_* */
 };
 #define HELLO_ONE_ID 1u			/* rootless: uid 0 of a namespace that maps one id is as good as it gets */
-#define HELLO_MUST_WORK 2u		/* reserved for tests: a best-effort layer that is missing is fatal */
 
 #define ROUTE_SERVICE_MAX 64		/* bytes, terminator included */
 
