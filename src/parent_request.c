@@ -157,9 +157,12 @@ static int
 reload(struct requests *requests, const struct msg_request *request)
 {
 	bool upgrade = request->verb == CTL_UPGRADE;
+	char by[WHO_MAX];
 
 	if (requests->reload == NULL || requests->reload(requests->owner, upgrade, request->number) == -1)
 		result(requests, request, CTL_REFUSED, "not now: another reload is under way, or nsproxy stops");
+	else
+		log_notice("%s; %s", upgrade ? "upgrade" : "reload", who(request, by));
 	return 0;
 }
 

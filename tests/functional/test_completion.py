@@ -52,6 +52,7 @@ def test_bash_completes_namespaces(world):
 @pytest.mark.parametrize("line, some", [
     ("nsproxyctl ", {"status", "services", "kill", "top"}),
     ("nsproxyctl --json re", {"resume", "reload"}),
+    ("nsproxyctl up", {"upgrade"}),
     ("nsproxyctl log-level ", {"err", "warning", "notice", "info", "debug"}),
     ("nsproxyctl connections --s", {"--service", "--socket", "--state", "--sort"}),
     ("nsproxyctl connections --state half", {"half-closed"}),

@@ -388,7 +388,7 @@ def test_not_running(control):
 
 
 @pytest.mark.parametrize("words", [
-    [], ["nonsense"], ["kill"], ["kill", "x"], ["kill", "0"], ["kill", "1", "2"], ["status", "more"], ["log-level"], ["log-level", "loud"],
+    [], ["nonsense"], ["kill"], ["kill", "x"], ["kill", "0"], ["kill", "1", "2"], ["status", "more"], ["upgrade", "now"], ["log-level"], ["log-level", "loud"],
     ["status", "--service", "web"], ["connections", "--state", "odd"], ["connections", "--sort", "luck"], ["connections", "--client", "10.0.0.0/33"],
     ["connections", "--worker", "-1"], ["connections", "--rates=0"], ["connections", "--limit", "0"], ["--nonsense", "status"],
 ], ids=" ".join)
@@ -399,7 +399,7 @@ def test_bad_arguments(control, words):
 
 def test_help_and_version(control):
     text = control.run("--help").stdout
-    for command in ("status", "services", "workers", "connections", "kill ID", "drain [SERVICE]", "log-level LEVEL", "top"):
+    for command in ("status", "services", "workers", "connections", "kill ID", "drain [SERVICE]", "upgrade", "log-level LEVEL", "top"):
         assert f"  {command} " in text
     assert control.run("-V").stdout.startswith("nsproxyctl ")
 

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from conftest import LONG, PRIVATE, PUBLIC
-from support import netns, peers, proc, reloads, waits
+from support import ctl, netns, peers, proc, reloads, waits
 from support.reloads import ask, listening, refused, reload
 
 MS_BIND = 0x1000
@@ -147,6 +147,31 @@ def test_reload_goes_on_with_the_running_programs(world, package):
     os.kill(proxy.workers()[0], signal.SIGKILL)
     proxy.expect_log("killed by signal 9")
     waits.until(lambda: len(proxy.workers()) == 2 and images(proxy.pids()) == before, "a new worker, of the same program")
+
+
+def test_asked_for_by_nsproxyctl(world, package, short_path):
+    """As by the signal; the command ends with what came of it, and whoever answers it is told to go while it waits."""
+    control = ctl.Control(world.install, f"{short_path}/control.sock")
+    if not control.present():
+        pytest.skip(f"nsproxyctl is not installed ({control.program}): this build was configured with --disable-nsproxyctl")
+    proxy = start(world, package, world.serve(peers.echo).port, "-s", control.path)
+    client = world.connect(proxy)
+    ask(client)
+    before = images(proxy.pids())
+    version = package.put_version(4)
+    assert control.ask("upgrade") == {"done": True, "text": "upgraded"}
+    assert proxy.wait_log(r"upgraded to (\S+):")[1] == version
+    proxy.wait_log(rf"upgrade; asked for by uid {os.getuid()} \(process \d+\)")
+    status = control.ask("status")
+    assert (status["upgrades"], status["reloads"]) == (1, 0)
+    assert not images([proxy.pid, proxy.reporter()]) & before
+    ask(client)
+    os.unlink(package.path(PROGRAMS[1]))
+    proxy.expect_log(r"program", r"^upgrade[: ]")
+    refusal = control.run("upgrade")
+    assert refusal.returncode == 1 and "nsproxy-worker" in refusal.stderr
+    assert control.ask("status")["upgrades"] == 1
+    ask(client)
 
 
 @pytest.mark.parametrize("damage", ["worker-missing", "worker-broken", "reporter-missing", "not-executable", "no-program", "other-state"])
