@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -116,21 +117,27 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_END] = on_end,
 };
 
+/* A listener whose queue is full lets us wait: for as long as sending may take (socket(7)), or not at all. */
 static int
-connect_to(const char *path)
+connect_to(const char *path, int timeout_ms)
 {
+	const struct timeval timeout = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	FD_AUTO int fd = -1;
+	int r;
 
 	if (strlen(path) >= sizeof(un.sun_path)) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
 	memcpy(un.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd == -1 || connect(fd, (const struct sockaddr *)&un, sizeof(un)) == -1)
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (timeout_ms == 0 ? SOCK_NONBLOCK : 0), 0);
+	if (fd == -1 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) == -1)
 		return -1;
-	return fd_take(&fd);
+	do
+		r = connect(fd, (const struct sockaddr *)&un, sizeof(un));
+	while (r == -1 && errno == EINTR);
+	return r == 0 ? fd_take(&fd) : -1;
 }
 
 /* errno says why there is no connection. */
@@ -146,14 +153,15 @@ cannot_connect(struct ctl_client *client, const char *path)
 		hint = "; nsproxy is not running";
 	else if (errno == EACCES)
 		hint = "; who may is set by control-mode and control-group in nsproxy.conf(5)";
-	(void)snprintf(client->text, sizeof(client->text), "cannot connect to %.107s: %s%s", path, strerror(errno), hint);
+	(void)snprintf(client->text, sizeof(client->text), "cannot connect to %.107s: %s%s", path,
+	    errno == EAGAIN ? "nsproxy does not answer, others wait as well" : strerror(errno), hint);
 	return absent ? CTL_EXIT_NOT_RUNNING : CTL_EXIT_FAILED;
 }
 
 enum ctl_exit
-ctl_open(struct ctl_client *client, const char *path)
+ctl_open(struct ctl_client *client, const char *path, int timeout_ms)
 {
-	int fd = connect_to(path);
+	int fd = connect_to(path, timeout_ms);
 
 	*client = (struct ctl_client){ .chan = { .fd = -1 } };
 	if (fd == -1)
@@ -259,7 +267,7 @@ ctl_ask_whoever(struct ctl_client *client, const char *path, const struct msg_as
 
 	for (int tries = 0; client->left && tries < ASK_AGAIN_MOST; tries++) {
 		ctl_answer_free(answer);
-		code = ctl_open(client, path);
+		code = ctl_open(client, path, timeout_ms);
 		if (code != CTL_EXIT_DONE)
 			return code;
 		code = ctl_ask(client, ask, answer, timeout_ms);

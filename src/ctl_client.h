@@ -43,8 +43,10 @@ struct ctl_client {
 	char text[CTL_TEXT_MAX + 256];	/* what the last call has to tell people; "" when there is nothing */
 };
 
-/* Connects. CTL_EXIT_DONE, or another one with a sentence in text; then there is nothing to close. */
-enum ctl_exit ctl_open(struct ctl_client *client, const char *path);
+/*
+ * Connects, within so many ms; 0: at once or not at all. CTL_EXIT_DONE, or another one with a sentence in text; then there is nothing to close.
+ */
+enum ctl_exit ctl_open(struct ctl_client *client, const char *path, int timeout_ms);
 void ctl_close(struct ctl_client *client);
 /*
  * Asks and waits for the end of the answer, at most so many ms between two messages of it. Rows are added to *answer. The exit code of the answer

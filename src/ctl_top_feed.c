@@ -32,7 +32,7 @@ top_feed_open(struct top_feed *feed, const char *path, uint64_t interval)
 	enum ctl_exit code;
 
 	*feed = (struct top_feed){ .path = path, .step = QUESTIONS, .interval = interval };
-	code = ctl_open(&feed->client, path);
+	code = ctl_open(&feed->client, path, (int)(PATIENCE / NS_PER_MS));
 	if (code != CTL_EXIT_DONE)
 		(void)snprintf(feed->problem, sizeof(feed->problem), "%s", feed->client.text);
 	return code;
@@ -102,7 +102,8 @@ ask(struct top_feed *feed, uint64_t now)
 static bool
 begin_round(struct top_feed *feed, uint64_t now)
 {
-	if (feed->client.chan.fd == -1 && ctl_open(&feed->client, feed->path) != CTL_EXIT_DONE)
+	/* The keys do not wait for somebody who takes no connections. */
+	if (feed->client.chan.fd == -1 && ctl_open(&feed->client, feed->path, 0) != CTL_EXIT_DONE)
 		return failed(feed, now, feed->client.text);
 	feed->step = 0;
 	feed->due = now + PATIENCE;

@@ -23,7 +23,7 @@
 #define RUNSTATEDIR "/run"
 #endif
 #define DEFAULT_SOCKET RUNSTATEDIR "/nsproxy/control.sock"
-/* Between two messages of an answer; and for what the parent does first, of which a reload takes as long as a start. */
+/* For a place in the queue, and between two messages of an answer; and for what the parent does first, of which a reload takes as long as a start. */
 #define READ_MS (10 * 1000)
 #define CHANGE_MS (120 * 1000)
 
@@ -112,7 +112,7 @@ static enum ctl_exit
 run(const struct ctl_options *options)
 {
 	struct ctl_client client;
-	enum ctl_exit code = ctl_open(&client, options->socket);
+	enum ctl_exit code = ctl_open(&client, options->socket, READ_MS);
 
 	if (code != CTL_EXIT_DONE)
 		return fail(options, code, client.text);

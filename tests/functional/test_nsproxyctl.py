@@ -387,6 +387,23 @@ def test_not_running(control):
     assert control.run("status").returncode == ctl.NOT_RUNNING
 
 
+def test_nobody_accepts(control):
+    """A reporter that hangs, and so many before us that its queue is full: no longer wait than for an answer, and no shorter one either."""
+    with ctl.FullQueue(control.path, room=3) as queue:
+        assert queue.fill() == 3
+        began = time.monotonic()
+        done = control.run("status")
+        assert done.returncode == 1 and f"cannot connect to {control.path}: nsproxy does not answer" in done.stderr
+        assert 9 < time.monotonic() - began < 20
+        asking = peers.Background(control.run, "status")
+        waits.stays(lambda: not asking.done(), 0.5, "it waits")
+        for _ in range(3):
+            queue.listener.accept()[0].close()
+        queue.listener.accept()[0].close()
+        queue.listener.close()
+        assert asking.result().returncode == ctl.NOT_RUNNING
+
+
 @pytest.mark.parametrize("words", [
     [], ["nonsense"], ["kill"], ["kill", "x"], ["kill", "0"], ["kill", "1", "2"], ["status", "more"], ["upgrade", "now"], ["log-level"], ["log-level", "loud"],
     ["status", "--service", "web"], ["connections", "--state", "odd"], ["connections", "--sort", "luck"], ["connections", "--client", "10.0.0.0/33"],

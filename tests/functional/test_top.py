@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import PRIVATE, PUBLIC
+from support import ctl as control_socket
 from support import peers, terminal, waits
 
 HELPERS = os.environ.get("NSPROXY_HELPERS") or os.path.join(os.environ.get("builddir", "."), "tests", "helpers")
@@ -309,6 +310,19 @@ def test_what_a_terminal_obeys_is_not_passed_on(liar, screens):
     screen.type("q")
     assert screen.wait_exit() == 0
     assert b"\x1b]0;owned" not in screen.raw and b"\x07" not in screen.raw and b"\x1b[31mEVIL" not in screen.raw
+
+
+def test_a_daemon_that_takes_no_connections(screens, short_path):
+    """Its queue has room for top alone, then for nobody: the keys are heard all the same."""
+    with control_socket.FullQueue(f"{short_path}/full", room=1) as queue:
+        screen = screens(queue.path, columns=160)
+        screen.wait("^nsproxy")
+        queue.fill()
+        screen.wait(r"cannot connect to \S+/full: nsproxy does not answer.*trying again")
+        started = time.monotonic()
+        screen.type("q")
+        assert screen.wait_exit() == 0
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("how, says", [("hang-up", "hung up"), ("garbage", "makes no sense"), ("refuse", r"EVIL"), ("silent", "does not answer")])

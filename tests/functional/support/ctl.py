@@ -37,6 +37,35 @@ class Control:
         return sock
 
 
+class FullQueue:
+    """A control socket on which nobody accepts: connections queue while there is room, whoever comes after that waits."""
+
+    def __init__(self, path, room):
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(path)
+        self.listener.listen(room - 1)      # the kernel lets one more in
+        self.fillers = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for sock in (self.listener, *self.fillers):
+            sock.close()
+
+    def fill(self):
+        """Takes what room is left; how many there are in it now that are ours."""
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.fillers.append(sock)
+            sock.setblocking(False)
+            try:
+                sock.connect(self.path)
+            except BlockingIOError:
+                return len(self.fillers) - 1
+
+
 def version():
     with open(HEADER, encoding="utf-8") as file:
         return int(re.search(r"#define MSG_VERSION (\d+)u", file.read())[1])
