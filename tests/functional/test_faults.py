@@ -20,13 +20,14 @@ import time
 import pytest
 
 from conftest import LONG, PUBLIC
-from support import daemon, netns, peers, proc, rows, waits
+from support import daemon, peers, proc, rows, waits
+from support.link import FAR, Link
 
-FAR = "10.77.0.2"
-BOTH_ENDS = 5000 if LONG else 100
+BOTH_ENDS = 10000 if LONG else 100
 MANY = 1000 if LONG else 100
 DRAIN = 10 if LONG else 3       # seconds
 AT_ONCE = 2000 if LONG else 150
+ROUNDS = 5 if LONG else 1
 SECONDS = 60.0 if LONG else 1.5
 OUTAGE = 30.0 if LONG else 0.4
 NOBODY = 65534
@@ -57,39 +58,11 @@ def serves(world, proxy):
         return False
 
 
-@contextlib.contextmanager
-def stopped(pid):
-    os.kill(pid, signal.SIGSTOP)
-    waits.until(lambda: proc.stat(pid)[0] == "T", "the process to stop")
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-class Link:
-    """A private namespace that reaches the targets' namespace by a link which can be cut at either end."""
-
-    def __init__(self):
-        self.near, self.far = netns.Namespace("near"), netns.Namespace("far")
-        self.near.ip_batch([f"link add va type veth peer name vb netns {self.far.name}", "addr add 10.77.0.1/24 dev va", "link set va up"])
-        self.far.ip_batch([f"addr add {FAR}/24 dev vb", "link set vb up"])
-
-    def set(self, end, state):
-        {"near": self.near, "far": self.far}[end].ip_batch([f"link set {'va' if end == 'near' else 'vb'} {state}"])
-
-    def relay(self, world, server, **keys):
-        lines = "".join(f" {key.replace('_', '-')} = {value}\n" for key, value in keys.items())
-        return world.proxy("-w", "1", "-f", world.config(
-            f'service link {{\n listen = {{"{world.public()}"}}\n connect = {{"{self.near.name}@{FAR}:{server.port}"}}\n{lines}}}\n'))
-
-
 @pytest.fixture
 def link(namespaces_work):
     made = Link()
     yield made
-    made.near.remove()
-    made.far.remove()
+    made.remove()
 
 
 # -- links and peers that vanish --
@@ -194,7 +167,7 @@ def test_data_at_once_after_the_handshake(world, engine, held):
     chance = random.Random(20)
     count = AT_ONCE // 3 if held else AT_ONCE
     sizes = [1, 65536, *(chance.randrange(1, 65537) for _ in range(count - 2))]
-    with stopped(proxy.workers()[0]) if held else contextlib.nullcontext():
+    with proc.stopped(proxy.workers()[0]) if held else contextlib.nullcontext():
         clients = []
         for turn, size in enumerate(sizes):
             client = world.connect(proxy)
@@ -395,7 +368,7 @@ def test_channel_of_a_worker_stalls(world, files):
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))} if files else {}
     proxy = world.relay(server, workers=2, popen=limit)
     proxy.expect_log("has not answered|max-connections|limit of|descriptor")
-    with stopped(proxy.workers()[0]):
+    with proc.stopped(proxy.workers()[0]):
         cpu, started = proc.cpu_seconds(proxy.pid), time.monotonic()
         clients = [world.connect(proxy) for _ in range(count)]
         for client in clients:
@@ -423,7 +396,7 @@ def test_more_clients_than_a_worker_is_sent(world):
     proxy.expect_log("has not answered")
     port = proxy.port
     for _ in range(TIMES_AWAY):
-        with stopped(proxy.first_workers[0]):
+        with proc.stopped(proxy.first_workers[0]):
             clients = [peers.connect(world.pub, PUBLIC, port) for _ in range(WAITING)]
         for client in clients:
             assert peers.receive_exactly(client, 6) == b"hello", "a client was lost"
@@ -526,7 +499,7 @@ def test_reader_of_the_log_is_stopped(world):
         waits.until(lambda: any(daemon.READY.search(line) for line in read_lines(path)), "the ready line")
         port = daemon.split_address(next(match for match in map(daemon.LISTENING.search, read_lines(path)) if match)["address"])[2]
         before = round_trips(world, port)
-        with stopped(reader.pid):
+        with proc.stopped(reader.pid):
             burst(world, port, BURST)
             wait_at_rest(proxy.reporter())
             after = round_trips(world, port)
@@ -548,7 +521,7 @@ def test_reporter_is_stopped(world, engine):
     proxy = world.relay(server, engine, popen={"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))})
     proxy.expect_log("were lost|max-connections|limit of")
     before = round_trips(world, proxy.port)
-    with stopped(proxy.reporter()):
+    with proc.stopped(proxy.reporter()):
         burst(world, proxy.port, STALLED)
         after = round_trips(world, proxy.port)
     lost = wait_reported(STALLED + 2, lambda: [line.text for line in proxy.lines])

@@ -5,6 +5,9 @@ import collections
 import contextlib
 import os
 import re
+import signal
+
+from . import waits
 
 
 def stat(pid):
@@ -108,3 +111,14 @@ def wakeups(pid):
 
 def netns(pid):
     return os.readlink(f"/proc/{pid}/ns/net")
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """It does not run for the length of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    waits.until(lambda: stat(pid)[0] == "T", "the process to stop")
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
