@@ -29,12 +29,10 @@
 #include "fdutil.h"
 #include "log.h"
 #include "parent_caps.h"
+#include "parent_keepalive.h"
 #include "parent_presence.h"
 
 #define FIRST_UNPRIVILEGED_PORT 1024
-#define KEEPALIVE_IDLE_S 300
-#define KEEPALIVE_INTERVAL_S 30
-#define KEEPALIVE_COUNT 5
 
 /* Whether an option is wanted is in its row's `wanted`. */
 struct option_row {

@@ -17,13 +17,9 @@
 
 #include "fdutil.h"
 #include "log.h"
+#include "parent_keepalive.h"
 #include "parent_number.h"
 #include "parent_output.h"
-
-/* Probes of `keepalive`: after 300 s, every 30 s, five of them. */
-#define KEEPALIVE_IDLE_S 300
-#define KEEPALIVE_INTERVAL_S 30
-#define KEEPALIVE_COUNT 5
 
 const char *
 route_format(const char *netns, const struct addr *addr, char buf[ROUTE_TEXT_MAX])
