@@ -18,7 +18,7 @@ import socket
 
 import pytest
 
-from support import daemon, netns, peers, waits
+from support import daemon, netns, peers, sockstat, waits
 
 RELAY_ENGINES = ("copy", "splice", "adaptive")
 PUBLIC, PRIVATE = "10.10.10.10", "172.20.0.2"
@@ -155,8 +155,8 @@ def short_path():
 
 class World:
     """
-    What one test starts. close() ends clients, then targets; then the kernel must have given up every connection, and with it its memory; then each daemon is
-    checked and ended.
+    What one test starts. close() ends clients, then targets; then the kernel must have given up every connection; then each daemon is checked and ended;
+    then the kernel's own count of sockets, and the memory of TCP, are what they were before.
     """
 
     def __init__(self, install, pub, priv, directory):
@@ -164,6 +164,7 @@ class World:
         self._stack = contextlib.ExitStack()
         self.proxies = []
         self.check_sockets = True       # False: something keeps a connection until the daemon ends
+        self._before = {space: sockstat.Sockstat(space) for space in (pub, priv)}
 
     def keep(self, closable):
         """Closes it at the end of the test, before the daemons are checked."""
@@ -224,6 +225,11 @@ class World:
         for proxy in self.proxies:
             try:
                 proxy.finish()
+            except AssertionError as error:
+                problems.append(str(error))
+        for before in self._before.values():
+            try:
+                before.wait_back()
             except AssertionError as error:
                 problems.append(str(error))
         assert not problems, "\n".join(problems)
