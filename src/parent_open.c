@@ -323,8 +323,8 @@ open_wanted(struct listen_set *set, struct routes *routes, unsigned of, const st
 		job.port = port_again(listener, route);
 		first = listener->bound.fd == -1;
 		if (netns_run(netns, home, open_again, &job) == 0 && listen_replace(set, listener, &job.bound) == 0) {
-			if (listener->port_offset == 0 && listener->bound.addr.u.sa.sa_family != AF_UNIX)
-				addr_to_wire(&listener->bound.addr, &route->names.listener);
+			if (listener->port_offset == 0)
+				route_is_at(routes, route, &listener->bound.addr);
 			if (first)
 				announce(set, routes, listener);
 			continue;

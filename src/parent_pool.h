@@ -118,7 +118,7 @@ struct pools {
 	uint32_t n_dead;
 	unsigned *of_service;		/* [n_services] */
 	uint32_t max_conns;		/* of each worker */
-	bool changed;			/* a worker came or went: the reporter and the listeners must be looked at */
+	bool changed;			/* a worker came or went, or a listener got its port: the reporter and the listeners must be looked at */
 };
 
 /*

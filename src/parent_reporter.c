@@ -108,6 +108,23 @@ send_names(struct reporter *reporter)
 	return 0;
 }
 
+/* Those whose listener was opened later, at a port that the kernel chose then. */
+static int
+send_moved(struct reporter *reporter)
+{
+	struct routes *routes = reporter->routes;
+
+	for (uint32_t i = 0; routes->n_moved > 0 && i < routes->n; i++) {
+		if (!routes->list[i].moved)
+			continue;
+		if (chan_send(&reporter->chan, MSG_NAMES, &routes->list[i].names, 1, NULL, 0) == -1)
+			return -1;
+		routes->list[i].moved = false;
+		routes->n_moved--;
+	}
+	return 0;
+}
+
 /* Those that live. Their predecessors are out of the way: send_dead() comes first. */
 static int
 send_worker(struct reporter *reporter, struct worker *worker)
@@ -200,6 +217,8 @@ reporter_sync(struct reporter *reporter)
 		r = outputs_send(reporter->outputs, &reporter->chan);
 	if (r == 0)
 		r = send_names(reporter);
+	if (r == 0 && reporter->state == REPORTER_SERVING)
+		r = send_moved(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
 		r = send_dead(reporter);
 	if (r == 0 && reporter->state == REPORTER_SERVING)
@@ -299,7 +318,7 @@ on_respawn(void *owner, void *arg)
 
 int
 reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
-    const struct routes *routes, struct pools *pools, int program)
+    struct routes *routes, struct pools *pools, int program)
 {
 	*reporter = (struct reporter){ .conf = conf, .loop = loop, .kind = kind, .outputs = outputs, .routes = routes, .pools = pools,
 		.failure_fd = -1, .chan = { .fd = -1 }, .respawn = { .fn = on_respawn, .arg = reporter } };

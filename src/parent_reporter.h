@@ -28,7 +28,7 @@ struct reporter {
 	uint8_t kind;			/* of our references in the loop */
 	int program;			/* O_PATH, owned */
 	struct outputs *outputs;
-	const struct routes *routes;
+	struct routes *routes;
 	struct pools *pools;
 	struct tell *tell;		/* set by the owner before the reporter is started, like the next one */
 	struct requests *requests;
@@ -56,7 +56,7 @@ struct reporter {
 
 /* `program` is taken; -1: it is opened by its path. 0 or -1 after a line. The other arguments must outlive it. */
 int reporter_init(struct reporter *reporter, const struct conf *conf, struct loop *loop, uint8_t kind, struct outputs *outputs,
-    const struct routes *routes, struct pools *pools, int program);
+    struct routes *routes, struct pools *pools, int program);
 /* What came of a request that it sent: code is an enum ctl_code. Its caller is told, if it can be. */
 void reporter_answer(struct reporter *reporter, uint64_t number, uint32_t code, const char *text);
 /* In a new image: tells the reporter of the image before to leave, and starts ours, now or as soon as it can be. */

@@ -190,6 +190,20 @@ routes_init(struct routes *routes, const struct conf *conf, const struct pools *
 }
 
 void
+route_is_at(struct routes *routes, struct route *route, const struct addr *addr)
+{
+	struct wire_addr was = route->names.listener;
+
+	if (addr->u.sa.sa_family == AF_UNIX)
+		return;
+	addr_to_wire(addr, &route->names.listener);
+	if (route->moved || memcmp(&was, &route->names.listener, sizeof(was)) == 0)
+		return;
+	route->moved = true;
+	routes->n_moved++;
+}
+
+void
 routes_free(struct routes *routes)
 {
 	for (size_t i = 0; i < routes->n_dirs; i++)

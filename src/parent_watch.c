@@ -303,6 +303,8 @@ open_what_is_wanted(struct watched *watched)
 	bool say = !watched->said && watched->wait >= RETRY_MOST;
 
 	watched->opening = open_wanted(watch->listeners, watch->routes, watched->of, &watch->netns[watched->of], &watch->netns[0], say) > 0;
+	/* Before anybody is accepted there the reporter has to know where it is. */
+	watch->pools->changed |= watch->routes->n_moved > 0;
 	if (watched->opening)
 		watched->said |= say;
 	else

@@ -175,6 +175,13 @@ on_names(void *owner, const void *items, unsigned count, int *fds, unsigned n_fd
 	(void)count;
 	(void)fds;
 	(void)n_fds;
+	/* All routes had their names before we served. */
+	if (reporter->parent.phase == MSG_SERVING) {
+		if (access_rename(&reporter->access, items) == -1 || known_move_route(&reporter->known, items) == -1)
+			return -1;
+		page_move(&reporter->page, items);
+		return 0;
+	}
 	if (!reporter->configured || access_names(&reporter->access, items) == -1 || known_name_route(&reporter->known, items) == -1)
 		return -1;
 	totals_name(&reporter->totals, ((const struct msg_names *)items)->service_number, ((const struct msg_names *)items)->service);

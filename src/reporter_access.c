@@ -211,6 +211,7 @@ route_set(const struct access *access, struct access_route *route, const struct 
 	route->skip_empty = names->flags & NAMES_SKIP_EMPTY;
 	make_pieces(&maker, names);
 	size = (size_t)(maker.text.at - buf);
+	free(route->text);
 	route->text = malloc(size);
 	if (route->text == NULL)
 		return -1;
@@ -271,6 +272,17 @@ access_names(struct access *access, const struct msg_names *names)
 	}
 	access->n_named++;
 	return 0;
+}
+
+int
+access_rename(struct access *access, const struct msg_names *names)
+{
+	if (names->route >= access->n_routes || access->routes[names->route].text == NULL || !names_end(names) ||
+	    names->output != access->routes[names->route].output) {
+		errno = EINVAL;
+		return -1;
+	}
+	return route_set(access, &access->routes[names->route], names);
 }
 
 /* Pieces from *from up to the end of `piece`, which *from becomes. */

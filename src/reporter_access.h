@@ -42,6 +42,8 @@ int access_init(struct access *access, struct sink *sink, uint32_t format, uint3
 void access_free(struct access *access);
 /* 0, or -1 with errno (EINVAL: no such route, a route that has its names already, names without end). */
 int access_names(struct access *access, const struct msg_names *names);
+/* The same for a route that has names; where it is logged stays. */
+int access_rename(struct access *access, const struct msg_names *names);
 /* Number of the route's service; UINT32_MAX: no such route, or its names have not come. */
 uint32_t access_service(const struct access *access, uint32_t route);
 /* The connection has ended: at most one line. What a worker sent is believed in nothing: numbers are clamped, times that run backwards are 0. */

@@ -112,6 +112,21 @@ known_name_route(struct known *known, const struct msg_names *names)
 	return route->texts != NULL ? 0 : -1;
 }
 
+int
+known_move_route(struct known *known, const struct msg_names *names)
+{
+	const char *texts[TEXTS];
+	size_t size;
+
+	if (names->route >= known->n_routes || known->routes[names->route].texts == NULL || !texts_of(names, texts, &size) ||
+	    !same_texts(known->routes[names->route].texts, texts)) {
+		errno = EINVAL;
+		return -1;
+	}
+	known->routes[names->route].listener = names->listener;
+	return 0;
+}
+
 bool
 known_get_route(const struct known *known, uint32_t number, struct msg_names *names)
 {

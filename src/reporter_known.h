@@ -33,6 +33,8 @@ struct known {
 int known_init(struct known *known, uint32_t max_workers, uint32_t n_routes);
 int known_make_services(struct known *known, uint32_t n_services);
 int known_name_route(struct known *known, const struct msg_names *names);
+/* A route that has names: its listener is elsewhere. 0, or -1 with errno. */
+int known_move_route(struct known *known, const struct msg_names *names);
 void known_free(struct known *known);
 
 /* 0, or -1: makes no sense. */

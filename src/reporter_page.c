@@ -89,19 +89,26 @@ put_place(char *buf, size_t size, const char *netns, const struct wire_addr *add
 }
 
 void
-page_names(struct page *page, const struct msg_names *names)
+page_move(struct page *page, const struct msg_names *names)
 {
 	char from[ADDR_TEXT_MAX + 64], to[ADDR_TEXT_MAX + 64];
 	struct page_service *service;
 
-	if (names->service_number >= PAGE_SERVICES)
+	if (names->service_number >= PAGE_SERVICES || page->services[names->service_number].first_route != names->route)
 		return;
 	service = &page->services[names->service_number];
-	if (service->routes++ > 0)
-		return;
 	put_place(from, sizeof(from), names->public_netns, &names->listener, names->listener_unix);
 	put_place(to, sizeof(to), names->private_netns, &names->target, names->target_unix);
 	(void)snprintf(service->where, sizeof(service->where), "%.95s to %.95s", from, to);
+}
+
+void
+page_names(struct page *page, const struct msg_names *names)
+{
+	if (names->service_number >= PAGE_SERVICES || page->services[names->service_number].routes++ > 0)
+		return;
+	page->services[names->service_number].first_route = names->route;
+	page_move(page, names);
 }
 
 void

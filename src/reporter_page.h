@@ -34,6 +34,7 @@ struct page_count {
 struct page_service {
 	char where[200];		/* "public@10.0.0.1:80 to private@172.20.0.2:80", of its first route */
 	unsigned routes;
+	uint32_t first_route;
 	uint32_t flags;			/* SERVICE_*, as the parent said last */
 	struct page_count counts[2];	/* at the last two looks; the older one first */
 };
@@ -51,6 +52,8 @@ struct page {
 /* Begins to look every few seconds, for rates. The source must outlive it. */
 void page_start(struct page *page, struct loop *loop, const struct metrics_source *source);
 void page_names(struct page *page, const struct msg_names *names);
+/* Of a route that has names: its listener is elsewhere. */
+void page_move(struct page *page, const struct msg_names *names);
 void page_flags(struct page *page, uint32_t service, uint32_t flags);
 /* A line of log, as sink_log() gets it; those of errors and warnings are kept. */
 void page_log(void *owner, unsigned level, const char *prefix, const char *text, size_t size);

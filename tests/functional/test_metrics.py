@@ -14,6 +14,7 @@ import pytest
 
 from conftest import PRIVATE, PUBLIC
 from support import peers, waits
+from support.netns import Place
 
 pytest.importorskip("prometheus_client", reason="needs python3-prometheus-client")
 from support.scrape import OPENMETRICS, Scraper, never_back, plain, prometheus  # noqa: E402
@@ -249,6 +250,24 @@ def test_over_a_reload(world):
     proxy.kill(signal.SIGHUP)
     scraper.wait("nsproxy_config_last_reload_successful", 0)
     assert scraper.value("nsproxy_reloads_total", result="failed") == 1
+
+
+def test_page_knows_a_port_chosen_later(world):
+    """The listener's namespace is not there at the start; when it comes, the kernel chooses the port."""
+    place = Place("front", [f"{PUBLIC}/32"])
+    place.delete()
+    text = f'metrics = "{world.public()}"\nwait-for-netns = true\n' \
+           f'service web {{ listen = {{"{place.name}@{PUBLIC}:0"}} connect = {{"{world.private(80)}"}} }}\n'
+    proxy = world.proxy("-w", "1", "-f", world.config(text))
+    proxy.expect_log("is missing", "is gone")
+    proxy.check_descriptors = False
+    try:
+        place.make()
+        port = proxy.wait_log(rf"service web: listening on {place.name}@{PUBLIC}:([1-9]\d*)$")[1]
+        scraper = Scraper.of(world, proxy)
+        waits.until(lambda: f"{place.name}@{PUBLIC}:{port} to " in scraper.get("/").body, "the port on the page")
+    finally:
+        place.remove()
 
 
 def test_namespace_made_anew(world):

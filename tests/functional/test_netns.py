@@ -13,7 +13,7 @@ import time
 import pytest
 
 from conftest import LONG, PRIVATE, PUBLIC
-from support import netns, peers, proc, rows, waits
+from support import ctl, netns, peers, proc, rows, waits
 
 GONE, ANEW, SERVED, OPEN = "is gone", "was made anew", "clients are served in", "are open again"
 CLIENTS = 4
@@ -282,6 +282,33 @@ def test_public_awaited_at_start(world, public):
     assert proxy.addresses() == [(public.name, PUBLIC, LOW_PORT)]
     assert ask(public, LOW_PORT) == "hello"
     proxy.check_descriptors = False     # a listener more than at the start
+
+
+def test_port_chosen_later(world, public, short_path):
+    """The kernel chooses the port when the namespace comes: access log and nsproxyctl name that, not 0; also those of another reporter."""
+    control = ctl.Control(world.install, f"{short_path}/control.sock")
+    public.delete()
+    server = world.serve(says("hello"))
+    proxy = follow(world, world.priv, server.port, "-w", "1", "-s", control.path, top="wait-for-netns = true", public=f"{public.name}@{PUBLIC}:0")
+    public.make()
+    port = int(proxy.wait_log(rf"listening on {public.name}@{PUBLIC}:([1-9]\d*)$")[1])
+    where = f"{public.name}@{PUBLIC}:{port}"
+
+    def used(times):
+        assert ask(public, port) == "hello"
+        assert [row["listener"] for row in proxy.wait_access(times)] == [where] * times
+        if control.present():
+            waits.until(lambda: control.ask("services")[0]["listeners"] == [where], "the listener in nsproxyctl")
+    used(1)
+    proxy.expect_log("reporter")
+    former = proxy.reporter()
+    os.kill(former, signal.SIGKILL)
+    waits.until(lambda: proxy.children("nsproxy-reporter") not in ([], [former]), "another reporter")
+    used(2)
+    proxy.kill(signal.SIGHUP)
+    proxy.wait_log("reloaded")
+    used(3)
+    proxy.check_descriptors = False
 
 
 def test_public_made_anew(world, public):

@@ -271,6 +271,27 @@ clamps(void **state)
 	end(f);
 }
 
+/* The listener was opened later. */
+static void
+renamed(void **state)
+{
+	struct fixture *f = begin(ACCESS_PAIRS, 1);
+	struct msg_names names = web();
+	struct conn_record rec = record();
+
+	(void)state;
+	names.listener.port = 0;
+	assert_int_equal(access_names(&f->access, &names), 0);
+	names.listener.port = 40001;
+	assert_int_equal(access_rename(&f->access, &names), 0);
+	access_on_closed(&f->access, 3, &rec);
+	assert_non_null(strstr(take(f, f->file), " listener=public@10.10.10.10:40001 local=172.20.0.1:50000 "));
+	names.output = OUTPUT_NONE;
+	assert_int_equal(access_rename(&f->access, &names), -1);
+	assert_int_equal(f->access.n_named, 1);
+	end(f);
+}
+
 static void
 routes(void **state)
 {
@@ -282,7 +303,10 @@ routes(void **state)
 	names.flags = NAMES_SKIP_EMPTY;
 	assert_int_equal(access_names(&f->access, &names), 0);
 	assert_int_equal(access_names(&f->access, &names), -1);		/* twice */
+	names.route = 1;
+	assert_int_equal(access_rename(&f->access, &names), -1);	/* has no names yet */
 	names.route = 3;
+	assert_int_equal(access_rename(&f->access, &names), -1);
 	assert_int_equal(access_names(&f->access, &names), -1);		/* no such route */
 	names.route = 1;
 	names.output = OUTPUTS_MAX;
@@ -476,6 +500,7 @@ main(void)
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(unix_sockets),
 		cmocka_unit_test(clamps),
+		cmocka_unit_test(renamed),
 		cmocka_unit_test(routes),
 		cmocka_unit_test(quoting),
 		cmocka_unit_test(json_of_any_bytes),
