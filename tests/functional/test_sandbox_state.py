@@ -3,10 +3,11 @@
 
 import os
 import re
+import signal
 
 import pytest
 
-from support import filters, peers, proc, rows
+from support import filters, peers, proc, rows, waits
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 WORKER_KINDS = {"/dev/null", "socket", "pipe", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]"}
@@ -67,6 +68,24 @@ def test_workers_have_limits(busy):
         assert limits["Max core file size"] == "0"
         assert limits["Max processes"] == "0"
         assert limits["Max file size"] == "0"
+
+
+def test_workers_step_back_unless_told_otherwise(world):
+    """Senders on the same processor go on; but a policy that somebody chose for nsproxy is its workers', too."""
+    proxy = world.relay(world.serve(peers.echo))
+    proxy.check_workers = False
+    proxy.expect_log("worker")
+    assert os.sched_getscheduler(proxy.pid) == os.SCHED_OTHER, "clients wait for the parent"
+    for policy, wanted in ((os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)):
+        os.sched_setscheduler(proxy.pid, policy, os.sched_param(0))
+        (victim,) = waits.until(proxy.workers, "a worker")
+        os.kill(victim, signal.SIGKILL)
+        waits.until(lambda pid=victim: not proc.alive(pid), "its end")
+        client = world.connect(proxy)
+        client.sendall(b"x")
+        assert peers.receive_exactly(client, 1) == b"x"        # so the new one serves
+        (pid,) = proxy.workers()
+        assert os.sched_getscheduler(pid) == wanted
 
 
 def test_workers_map_nothing_writable_and_executable(busy):

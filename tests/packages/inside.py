@@ -339,6 +339,11 @@ def the_sandbox_of_the_unit_holds():
     run("nsenter", "-t", str(pid), "-m", "touch", "/run/nsproxy/x")
     exposure = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", run("systemd-analyze", "security", "--no-pager", "nsproxy.service"))
     assert float(exposure[1]) <= 2.5, exposure[0]
+    for more, policy in (("", os.SCHED_OTHER), ("SystemCallFilter=sched_setscheduler", os.SCHED_BATCH)):
+        drop_in(f"[Service]\n{more}\n")
+        systemctl("restart", "nsproxy")
+        workers = [child for child in proc.children(main_pid()) if proc.program(child) == "nsproxy-worker"]
+        assert {os.sched_getscheduler(worker) for worker in workers} == {policy}, more
 
 
 @case("first")
