@@ -84,7 +84,7 @@ struct msg_route {
 #define ROUTE_RECORD 1u			/* the access log wants `local` */
 
 struct msg_dir {
-	uint32_t route;
+	uint32_t route;			/* and all others of its service */
 	uint32_t pad;
 };
 

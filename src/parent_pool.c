@@ -19,6 +19,9 @@
 
 /* Descriptors of a worker that are no connections: pipes, those of a message just received, channels, epoll, a ring, /dev/null. */
 #define WORKER_RESERVE (2 * WORKER_PIPES + MSG_MAX_FDS + 64)
+/* Of these the ones for directories of unix targets; more of them are reserved in steps, so that one more seldom changes anything. */
+#define DIRS_RESERVED 32u
+#define DIRS_STEP 64u
 /* Most connections of a pool: each has its place in memory from the start (which the kernel only fills in once it is used). */
 #define POOL_MOST 65536u
 /* A worker of a pool of many should still take a burst. */
@@ -28,11 +31,22 @@
 /* Dead workers kept for a reporter that does not serve, beside one for each slot; only workers that keep dying meanwhile need these. */
 #define DEAD_MORE 16u
 
-static uint32_t
-conns_for(size_t files, unsigned workers)
+/* Unix targets are all of one pool, and a worker has a directory for each service. */
+static size_t
+dirs_beyond_reserve(const struct conf *conf)
 {
-	size_t fit = files > WORKER_RESERVE ? (files - WORKER_RESERVE) / 2 : 0;
-	uint32_t most = POOL_MOST / (workers > 0 ? workers : 1);
+	size_t n = 0;
+
+	for (size_t i = 0; i < conf->n_services; i++)
+		n += !conf->services[i].removed && conf->services[i].connect.addr.u.sa.sa_family == AF_UNIX;
+	return n > DIRS_RESERVED ? (n - DIRS_RESERVED + DIRS_STEP - 1) / DIRS_STEP * DIRS_STEP : 0;
+}
+
+static uint32_t
+conns_for(size_t files, const struct conf *conf)
+{
+	size_t reserve = WORKER_RESERVE + dirs_beyond_reserve(conf), fit = files > reserve ? (files - reserve) / 2 : 0;
+	uint32_t most = POOL_MOST / (conf->workers > 0 ? conf->workers : 1);
 
 	if (most < WORKER_LEAST_MOST)
 		most = WORKER_LEAST_MOST;
@@ -85,7 +99,7 @@ make_slots(struct pools *pools, uint32_t more)
 int
 pools_init(struct pools *pools, const struct conf *conf, struct loop *loop, const struct netns *netns, size_t files, struct totals *totals, uint32_t more)
 {
-	*pools = (struct pools){ .conf = conf, .loop = loop, .totals = totals, .max_conns = conns_for(files, conf->workers),
+	*pools = (struct pools){ .conf = conf, .loop = loop, .totals = totals, .max_conns = conns_for(files, conf),
 		.n_services = sb_services_room((uint32_t)conf->n_services) };
 	if (pools->max_conns < WORKER_LEAST) {
 		log_errx("the limit of %zu open descriptors leaves no room for connections; raise it to 1024 at least: ulimit -n, LimitNOFILE=", files);

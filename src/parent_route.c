@@ -154,11 +154,25 @@ add_endpoint(struct routes *routes, const struct conf *conf, unsigned s, const s
 		route->listen = listen;
 		route->first_port = (uint16_t)(addr_port(&listen->addr) + done);
 		route->n_ports = step;
-		route->dir = routes->dirs[s];
 		fill_msg(route, routes->n, service);
 		fill_names(route, conf, service, output);
 		route->names.listener.port = route->first_port;
 		routes->n++;
+	}
+}
+
+/* Whoever gets the routes of a service gets the directory once. */
+static void
+set_dirs(struct routes *routes)
+{
+	for (uint32_t i = 0; i < routes->n; i++) {
+		struct route *route = &routes->list[i];
+
+		route->dir = -1;
+		if (route->removed || routes->dirs[route->service].fd == -1 || routes->dirs[route->service].given)
+			continue;
+		route->dir = routes->dirs[route->service].fd;
+		routes->dirs[route->service].given = true;
 	}
 }
 
@@ -176,7 +190,7 @@ routes_init(struct routes *routes, const struct conf *conf, const struct pools *
 		return -1;
 	}
 	for (; routes->n_dirs < conf->n_services; routes->n_dirs++) {
-		if (open_dir(&conf->services[routes->n_dirs], &routes->dirs[routes->n_dirs]) == -1)
+		if (open_dir(&conf->services[routes->n_dirs], &routes->dirs[routes->n_dirs].fd) == -1)
 			return -1;
 	}
 	for (unsigned s = 0; s < conf->n_services; s++) {
@@ -186,6 +200,7 @@ routes_init(struct routes *routes, const struct conf *conf, const struct pools *
 	}
 	if (state != NULL)
 		number_routes(routes, conf, outputs, state);
+	set_dirs(routes);
 	return 0;
 }
 
@@ -207,7 +222,7 @@ void
 routes_free(struct routes *routes)
 {
 	for (size_t i = 0; i < routes->n_dirs; i++)
-		fd_close(&routes->dirs[i]);
+		fd_close(&routes->dirs[i].fd);
 	free(routes->dirs);
 	free(routes->list);
 	*routes = (struct routes){ 0 };

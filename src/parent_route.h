@@ -24,7 +24,7 @@ struct route {
 	unsigned service, pool;		/* pool POOL_NONE when removed */
 	const struct conf_endpoint *listen;
 	uint16_t first_port, n_ports;	/* listening ports; port i has port_offset i */
-	int dir;			/* directory of a unix target, shared by the service's routes; -1: none */
+	int dir;			/* directory of a unix target, only at the first of the service's routes; -1: none */
 	bool moved;			/* names.listener is not what the reporter was told at first */
 	bool removed;			/* of an earlier configuration: has no listener, and only old workers know it */
 	struct msg_route msg;
@@ -34,7 +34,10 @@ struct route {
 struct routes {
 	struct route *list;
 	uint32_t n;
-	int *dirs;			/* [n_services], owned; -1: none */
+	struct {
+		int fd;			/* -1: none */
+		bool given;		/* has its route */
+	} *dirs;			/* [n_services], owned */
 	size_t n_dirs;
 	uint32_t n_moved;
 };

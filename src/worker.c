@@ -32,7 +32,7 @@
 
 /* Timers beside one for each connection and each service: report, drain, trim. */
 #define OTHER_TIMERS 3u
-/* Descriptors beside two for each connection and the pipes: 0-2, channels, epoll, and some air for those under way. */
+/* Descriptors beside two for each connection, the pipes and the directories: 0-2, channels, epoll, and some air for those under way. */
 #define OTHER_FDS (16u + MSG_MAX_FDS)
 /* Messages of the parent in one turn, so that a burst of clients does not starve those that are being served. */
 #define MESSAGES_AT_ONCE 8u
@@ -95,12 +95,10 @@ static int
 on_dir(void *owner, const void *items, unsigned count, int *fds, unsigned n_fds)
 {
 	struct worker *worker = owner;
-	struct worker_route *route = routes_find(&worker->routes, ((const struct msg_dir *)items)->route);
 
 	(void)count, (void)n_fds;
-	if (route == NULL || route->dir_fd >= 0 || worker->hello.n_dirs == 0)
+	if (worker->hello.n_dirs == 0 || routes_set_dir(&worker->routes, ((const struct msg_dir *)items)->route, fds) == -1)
 		return -1;
-	route->dir_fd = fd_take(&fds[0]);
 	worker->hello.n_dirs--;
 	return 0;
 }
@@ -353,7 +351,7 @@ worker_confine(struct worker *worker)
 		.landlock = true,
 		.landlock_net = true,
 		.scope_abstract = true,
-		.max_files = 2ull * worker->hello.max_conns + 2ull * worker->hello.n_pipes + OTHER_FDS,
+		.max_files = 2ull * worker->hello.max_conns + 2ull * worker->hello.n_pipes + worker->routes.n_dirs + OTHER_FDS,
 		.no_file_writes = true,
 	};
 	struct sandbox_result result;

@@ -15,11 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fdutil.h"
+
 int
 routes_init(struct worker_routes *routes, uint32_t n)
 {
 	routes->list = calloc(n > 0 ? n : 1, sizeof(*routes->list));
-	routes->n = 0;
+	routes->n = routes->n_dirs = 0;
 	routes->room = n;
 	return routes->list == NULL ? -1 : 0;
 }
@@ -65,6 +67,23 @@ routes_find(struct worker_routes *routes, uint32_t index)
 			high = middle;
 	}
 	return NULL;
+}
+
+int
+routes_set_dir(struct worker_routes *routes, uint32_t index, int *fd)
+{
+	const struct worker_route *first = routes_find(routes, index);
+	int dir;
+
+	if (first == NULL || first->dir_fd >= 0)
+		return -1;
+	dir = fd_take(fd);
+	for (uint32_t i = 0; i < routes->n; i++) {
+		if (routes->list[i].conf.service == first->conf.service)
+			routes->list[i].dir_fd = dir;
+	}
+	routes->n_dirs++;
+	return 0;
 }
 
 static void

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: ISC
 """max-connections and the end of descriptors: exactly as many as allowed are served, the others wait, nobody is lost, nothing spins."""
 
+import os
 import resource
+import socket
 import time
 
 import pytest
 
 from conftest import PUBLIC
-from support import peers, proc, rows, waits
+from support import ctl, peers, proc, rows, waits
 
 
 def ask(client, text=b"ping"):
@@ -103,6 +105,37 @@ def test_few_descriptors(world, engine, figure):
     figure(f"{files} descriptors: {at_once} of {crowd} served at once, all in the end, parent's processor time while waiting {cpu * 1000:.0f} ms")
     rows.record(26, engine, f"{files} descriptors: {at_once} of {crowd} at once, {served} in the end, parent's CPU time {cpu * 1000:.0f} ms a second meanwhile")
     proxy.wait_access(crowd)
+
+
+@pytest.mark.parametrize("services, ports", [(120, 1), (1, 120)])
+def test_directories_of_unix_targets(world, short_path, services, ports):
+    """A worker has one for each service: it serves as many connections as it says all the same, and the next client waits."""
+    path = f"{short_path}/target"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(1024)
+    os.chmod(path, 0o666)
+    server = world.keep(peers.Server(listener, peers.echo))
+    control = ctl.Control(world.install, f"{short_path}/control.sock")
+    if not control.present():
+        pytest.skip("nsproxyctl tells how many there may be, and is not installed")
+    listen = world.public() if ports == 1 else f"{world.public(30000)}-{30000 + ports - 1}"
+    text = "".join(f'service s{number} {{\n listen = {{"{listen}"}}\n connect = {{"unix:{path}"}}\n}}\n' for number in range(services))
+    proxy = world.proxy("-w", "1", "-s", control.path, "-f", world.config(text), preexec_fn=limited(1024))
+    proxy.expect_log("limit|full|connections")
+    most = control.ask("workers")[0]["max_connections"]
+    assert most == (1024 - 256 - (128 if services > 1 else 0)) // 2
+    where = [port for _, _, port in proxy.addresses()]
+    clients = [world.keep(peers.connect(world.pub, PUBLIC, where[number % len(where)])) for number in range(most)]
+    assert all(ask(client) for client in clients)
+    late = world.keep(peers.connect(world.pub, PUBLIC, where[0]))
+    late.sendall(b"late")
+    assert not waits.readable(late, 0.3) and server.accepted == most
+    clients[0].close()
+    assert peers.receive_exactly(late, 4) == b"late"
+    for client in [late, *clients]:
+        client.close()
+    assert not [record["end"] for record in proxy.wait_access(most + 1) if record["end"] != "closed-by-client"]
 
 
 def test_burst_of_connections(world, engine):
