@@ -63,7 +63,7 @@ describe(struct sandbox_result *result)
 enum exit_code
 confine(bool one_id, uint64_t in_force, struct sandbox_result *result)
 {
-	struct sandbox_policy policy = { .rules = rules, .kill = false, .one_id = one_id };
+	struct sandbox_policy policy = { .rules = rules, .kill = false };
 
 	memset(result, 0, sizeof(*result));
 	caps_confine(one_id);

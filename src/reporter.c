@@ -456,7 +456,7 @@ reporter_prepare(struct reporter *reporter)
 void
 reporter_confine(struct reporter *reporter)
 {
-	struct sandbox_policy policy = { .rules = syscalls, .kill = true, .one_id = reporter->one_id, .landlock = true, .landlock_net = true,
+	struct sandbox_policy policy = { .rules = syscalls, .kill = true, .landlock = true, .landlock_net = true,
 		.scope_abstract = true, .max_files = OUTPUTS_MAX + reporter->workers.max + CONTROL_CLIENTS + 32 };
 	struct sandbox_result result;
 	struct msg_ready ready = { 0 };

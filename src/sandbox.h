@@ -29,7 +29,6 @@ struct sandbox_policy {
 	const struct sandbox_rule *rules;	/* ended by name == NULL */
 	const struct sandbox_rule *more[4];	/* further lists (an engine's, a service's), each ended likewise; NULL: none */
 	bool kill;			/* what is not listed kills the process; else EPERM and a log entry of the kernel */
-	bool one_id;			/* uid 0 of a namespace that maps a single id is accepted */
 	bool landlock;			/* no files at all */
 	bool landlock_net;		/* TCP connect only to `ports`, no bind but to port 0 where `bind` is set */
 	bool bind;

@@ -347,7 +347,6 @@ worker_confine(struct worker *worker)
 	struct sandbox_policy policy = {
 		.rules = base_rules,
 		.kill = true,
-		.one_id = (worker->hello.flags & HELLO_ONE_ID) != 0,
 		.landlock = true,
 		.landlock_net = true,
 		.scope_abstract = true,
