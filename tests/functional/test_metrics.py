@@ -15,6 +15,7 @@ import pytest
 from conftest import PRIVATE, PUBLIC
 from support import peers, waits
 from support.netns import Place
+from support.reloads import reload
 
 pytest.importorskip("prometheus_client", reason="needs python3-prometheus-client")
 from support.scrape import OPENMETRICS, Scraper, never_back, plain, prometheus  # noqa: E402
@@ -250,6 +251,28 @@ def test_over_a_reload(world):
     proxy.kill(signal.SIGHUP)
     scraper.wait("nsproxy_config_last_reload_successful", 0)
     assert scraper.value("nsproxy_reloads_total", result="failed") == 1
+
+
+def test_unix_socket_over_a_reload(world, short_path):
+    """The path is the same socket; one that the configuration does not name any more is gone, another is there."""
+    path = f"{short_path}/metrics"
+    proxy = world.relay(world.serve(answer_twice), top=f'metrics = "unix:{path}"', idle_timeout='"1h"')
+    proxy.check_workers = proxy.check_descriptors = False
+    scraper, inode = Scraper(world.pub, f"unix:{path}"), os.stat(path).st_ino
+    exchange(world, proxy, 100)
+    scraper.wait("nsproxy_connections_total", 1, **SERVICE)
+    reload(proxy)
+    assert os.stat(path).st_ino == inode
+    assert scraper.value("nsproxy_connections_total", **SERVICE) == 1 and scraper.value("nsproxy_reloads_total", result="good") == 1
+    with open(os.path.join(world.directory, "nsproxy.conf"), encoding="utf-8") as file:
+        text = file.read()
+    world.config(text.replace(path, f"{path}2"))
+    reload(proxy)
+    assert not os.path.exists(path)
+    assert Scraper(world.pub, f"unix:{path}2").value("nsproxy_connections_total", **SERVICE) == 1
+    proxy.kill(signal.SIGTERM)
+    proxy.wait_exit()
+    assert not os.path.exists(f"{path}2")
 
 
 def test_page_knows_a_port_chosen_later(world):

@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -172,6 +173,37 @@ def test_asked_for_by_nsproxyctl(world, package, short_path):
     assert refusal.returncode == 1 and "nsproxy-worker" in refusal.stderr
     assert control.ask("status")["upgrades"] == 1
     ask(client)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_metrics_listener(world, package, short_path, kind):
+    """It stays open, the reporter that answers is the new one, and counters go on; also over one more, from the image that was handed it."""
+    if "libmicrohttpd" not in subprocess.run([world.install.nsproxy, "-V"], capture_output=True, text=True, check=True).stdout:
+        pytest.skip("this build has no metrics listener")
+    path = f"{short_path}/metrics"
+    address = f"unix:{path}" if kind == "unix" else world.public()
+    services = {"web": {"listen": world.public(), "connect": world.private(world.serve(peers.echo).port)}}
+    proxy = world.proxy("-f", world.config(reloads.text(services, f'workers = 2\nmetrics = "{address}"')), preexec_fn=package.preexec_fn)
+    proxy.check_workers = proxy.check_descriptors = proxy.check_memory = False
+    where = proxy.wait_log(r"metrics: listening on (\S+)")[1]
+
+    def page():
+        at = ["--unix-socket", path, "http://localhost/metrics"] if kind == "unix" else [f"http://{where.partition('@')[2]}/metrics"]
+        done = world.pub.run(["curl", "-sS", "-m", "20", *at], capture_output=True, text=True, timeout=30)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    def same():
+        return os.stat(path).st_ino if kind == "unix" else listening(world.pub)
+    before = same()
+    for n in (1, 2):
+        ask(world.connect(proxy))
+        package.put_version(4 + n)
+        former = proxy.reporter()
+        reload(proxy, signal.SIGUSR2)
+        waits.until(lambda f=former: proxy.children("nsproxy-reporter") not in ([], [f]) and len(proxy.children("nsproxy-reporter")) == 1, "the new reporter alone")
+        assert same() == before
+        for counter, value in (('nsproxy_upgrades_total{result="good"}', n), ('nsproxy_connections_total{service="web"}', n)):
+            waits.until(lambda c=counter, v=value: f"\n{c} {v}\n" in page(), lambda c=counter, v=value: f"{c} {v} in {page()}")
 
 
 @pytest.mark.parametrize("damage", ["worker-missing", "worker-broken", "reporter-missing", "not-executable", "no-program", "other-state"])
