@@ -319,25 +319,24 @@ worker_prepare(struct worker *worker)
 		fatal(EXIT_MACHINE, "cannot watch the channel to the parent");
 }
 
-/* Every port that some route may reach. The list is never given back: after the filter that could need a call it kills for. */
+/* Every port that some route may reach. */
 static void
-list_ports(const struct worker *worker, struct sandbox_policy *policy)
+list_ports(struct worker *worker, struct sandbox_policy *policy)
 {
-	uint16_t *ports;
 	size_t n = 0, room = 0;
 
 	for (uint32_t i = 0; i < worker->routes.n; i++)
 		room += worker->routes.list[i].conf.n_ports;
-	ports = calloc(room + 1, sizeof(*ports));
-	if (ports == NULL)
+	worker->ports = calloc(room + 1, sizeof(*worker->ports));
+	if (worker->ports == NULL)
 		fatal(EXIT_MACHINE, "cannot allocate the list of target ports");
 	for (uint32_t i = 0; i < worker->routes.n; i++) {
 		const struct msg_route *conf = &worker->routes.list[i].conf;
 
 		for (uint32_t port = 0; port < conf->n_ports && conf->target.family != AF_UNIX; port++)
-			ports[n++] = (uint16_t)(conf->target.port + port);
+			worker->ports[n++] = (uint16_t)(conf->target.port + port);
 	}
-	policy->ports = ports;
+	policy->ports = worker->ports;
 	policy->n_ports = n;
 }
 

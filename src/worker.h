@@ -36,6 +36,7 @@ struct worker {
 	struct loop_timer drain_timer;
 	struct loop_timer *drains;	/* [hello.n_services]: when what is left of a service is cut; owned */
 	struct loop_timer trim_timer;	/* armed while blocks may hold memory */
+	uint16_t *ports;		/* of every target; kept, since after the filter giving back could need a call that it kills for */
 };
 
 /* Takes over the fixed descriptors and checks that nothing is held that must not be. Fatal on failure, as all stages are. */
