@@ -480,7 +480,8 @@ def test_page(world):
     kill_and_wait(proxy, "nsproxy-worker")
     server.close()
     peers.expect_reset(world.pub, PUBLIC, proxy.port)
-    page = waits.until(lambda: (text := scraper.get("/").body) and "connect-refused" in text and text, "the refusal on the page")
+    page = waits.until(lambda: (text := scraper.get("/").body) and "connect-refused" in text and "serving" in text and text,
+                       "the refusal and a worker that serves again on the page")
     assert scraper.get("/").headers["content-type"] == "text/html; charset=utf-8"
     assert not re.search(r"<script|<img|<link|https?://|javascript:|\son\w+=", page)
     for text in ('<html lang="en">', "<caption>Services</caption>", "<caption>Workers</caption>", 'scope="row">relay', PRIVATE, "connect-refused&nbsp;1",
