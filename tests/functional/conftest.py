@@ -7,6 +7,7 @@ Functional tests of the installed programs in network namespaces of their own.
     NSPROXY_PREFIX=/path pytest-3 ...  (or --nsproxy-prefix)     which installation
     NSPROXY_LONG=1                                               the big counts
     NSPROXY_MUST_WORK=1                                          a skip is a failure
+    NSPROXY_VALGRIND=/path                                       under valgrind, which needs this directory and a build with test hooks
     -k smoke                                                     a few, one of each kind
 """
 
@@ -18,7 +19,7 @@ import socket
 
 import pytest
 
-from support import daemon, netns, peers, sockstat, waits
+from support import daemon, memcheck, netns, peers, sockstat, waits
 
 RELAY_ENGINES = ("copy", "splice", "adaptive")
 PUBLIC, PRIVATE = "10.10.10.10", "172.20.0.2"
@@ -35,7 +36,7 @@ SMOKE = {       # for builds that only vary what another run of everything shows
 }
 
 _figures = []
-_state = {"install": None, "engines": RELAY_ENGINES, "no_namespaces": "", "cubic": ""}
+_state = {"install": None, "engines": RELAY_ENGINES, "no_namespaces": "", "cubic": "", "memcheck": None}
 
 
 def pytest_addoption(parser):
@@ -52,6 +53,9 @@ def pytest_configure(config):
     _state["install"] = install = daemon.Install(config.getoption("--nsproxy-prefix"), netns.one_id())
     if install.present():
         _state["engines"] = install.engines()
+        if memcheck.DIRECTORY:
+            _state["memcheck"] = memcheck.Memcheck()
+            install.nsproxy = _state["memcheck"].wrapped(install.nsproxy)
     try:
         netns.private_mounts()
         netns.allow_cubic()
@@ -87,6 +91,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
+    if _state["memcheck"]:
+        terminalreporter.write_line(_state["memcheck"].summary())
     if _figures:
         terminalreporter.section("figures")
         for name, text in _figures:
@@ -268,3 +274,12 @@ def sockets_give_up():
     socket.setdefaulttimeout(peers.PATIENCE)
     yield
     socket.setdefaulttimeout(None)
+
+
+@pytest.fixture(autouse=True)
+def memory_is_checked():
+    """Under valgrind: what it found in the processes of this test, which have ended when this looks."""
+    yield
+    if _state["memcheck"]:
+        findings = _state["memcheck"].findings()
+        assert not findings, "\n".join(findings)

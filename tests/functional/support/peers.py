@@ -9,7 +9,9 @@ import struct
 import threading
 import time
 
-PATIENCE = 20           # seconds; a socket call that takes longer has failed
+from . import waits
+
+PATIENCE = waits.PATIENCE        # seconds; a socket call that takes longer has failed
 BLOCK = random.Random(1).randbytes(1 << 20)
 RESET = "reset"
 

@@ -51,9 +51,17 @@ def session(sid):
 def program(pid):
     """File name of the program, "" when the process is gone. Not /proc/PID/comm, which a process may change and the kernel cuts."""
     try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+        return _under_valgrind(pid) if name.startswith("memcheck-") else name
     except OSError:
         return ""
+
+
+def _under_valgrind(pid):
+    """The program that valgrind runs: the first argument that is no option."""
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+        words = file.read().split("\0")
+    return os.path.basename(next((word for word in words[1:] if not word.startswith("-")), ""))
 
 
 def kind(target):
@@ -93,10 +101,10 @@ def rss(pid):
     return int(status(pid)["RssAnon"].split()[0]) * 1024
 
 
-def sanitized(pid):
-    """Built with AddressSanitizer, which keeps freed memory on purpose?"""
+def instrumented(pid):
+    """Built with AddressSanitizer or run by valgrind, which keep freed memory on purpose?"""
     with open(f"/proc/{pid}/maps") as file:
-        return "libasan" in file.read()
+        return re.search("libasan|/memcheck-", file.read()) is not None
 
 
 def cpu_seconds(pid):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: ISC
 """Waiting on conditions with a deadline; nothing here or in the tests waits for a fixed time to pass and then hopes."""
 
+import os
 import select
 import time
 
 STEP = 0.005            # seconds between two looks at a condition that cannot be waited for in the kernel
-PATIENCE = 20.0         # seconds; long enough for a loaded machine, only ever spent by a test that fails
+# Seconds; long enough for a loaded machine (and for valgrind), only ever spent by a test that fails.
+PATIENCE = 80.0 if "NSPROXY_VALGRIND" in os.environ else 20.0
 
 
 class Timeout(AssertionError):
