@@ -14,7 +14,7 @@
  * A receiver that stops would keep its pipe from everyone else. So a direction that has not shown that it moves a lot puts at most CAREFUL
  * bytes into its pipe, and when it has been stuck for a while they are read into blocks of memory and the pipe is free again (splice_unclog).
  *
- * Low-water marks: a direction that moved a lot several times in a row is bulk. SO_RCVLOWAT on its source then wakes us for half a megabyte
+ * Low-water marks: a direction that moved a lot several times in a row is bulk. SO_RCVLOWAT on its source then wakes us for a megabyte
  * at a time instead of for every segment. So that the tail of a burst never waits longer than a millisecond, such pairs are looked at every
  * half one (splice_tick), and the mark goes when little is found. An end or an error of the stream wakes regardless (tcp(7), tcp_poll()).
  */
@@ -39,10 +39,10 @@
 #define LARGE_MOVE (128u * 1024)
 #define LARGE_MOVES 3
 /* The mark, bytes. A quarter of it is little for a tick; so many ticks with little in a row take the mark back. */
-#define LOW_WATER (512 * 1024)
+#define LOW_WATER (1024 * 1024)
 #define SMALL_TICKS 2
-/* Bytes that the receive buffer of a marked direction takes at least. */
-#define ROOM (2 * 1024 * 1024)
+/* Bytes that the receive buffer of a marked direction takes at least, as far as net.ipv4.tcp_rmem allows: beyond twice the mark it should. */
+#define ROOM (4 * 1024 * 1024)
 /* ns; asked twice as often as the millisecond that is promised. */
 #define TICK_AFTER 500000u
 
