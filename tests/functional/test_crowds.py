@@ -78,6 +78,7 @@ def test_burst(world, engine, room, backlog):
     count = max(BURST // 10, 3 * SMALL_BACKLOG) if small else min(BURST, room)
     target = world.keep(crowd.Target(world.priv, PRIVATE))
     proxy = world.relay(target.port, engine, workers=WORKERS, options=("-a", "none"), backlog=SMALL_BACKLOG if small else room)
+    proxy.connections = count
     lost, opened = Counters(world.pub, "ListenOverflows", "ListenDrops"), Counters(world.pub, "PassiveOpens")
     cpu = proc.cpu_seconds(proxy.pid), cpu_of(proxy.workers())
     with proc.stopped(proxy.pid) if backlog != "fits" else contextlib.nullcontext():
