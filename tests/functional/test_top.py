@@ -59,11 +59,17 @@ class Trickle:
         self._thread.join(5)
 
 
+def read_patiently(sock):
+    """A target that never leaves first, however long a test takes on a busy machine."""
+    sock.settimeout(None)
+    peers.sink(sock)
+
+
 def start(world, path, names=("web", "mail"), **more):
     """A daemon with a service of each name, all to targets that read, and its control socket at path."""
     text = ""
     for name in names:
-        server = world.serve(peers.sink)
+        server = world.serve(read_patiently)
         text += f'service {name} {{\n    listen = {{"{world.public()}"}}\n    connect = {{"{world.private(server.port)}"}}\n}}\n'
     return world.proxy("-w", "2", "-s", path, "-f", world.config(text), **more)
 
@@ -199,7 +205,8 @@ def test_any_size(world, daemon, screens):
             waits.until(lambda: (screen.read(0.02), len([line for line in screen.lines() if re.search(rf"{PUBLIC}:\d", line)]) >= min(30, rows - 16))[1],
                         lambda: f"connections for {rows} rows:\n{screen.text()}")
         if columns >= 160:
-            screen.wait(rf"{world.pub.name}@{PUBLIC}:\d+ +{world.priv.name}@{PRIVATE}:\d+~? +(?:open|half-closed)\b")   # long names are cut
+            cut = "~?" if columns < 200 else ""         # long names, where the table may not grow any more
+            screen.wait(rf"{world.pub.name}@{PUBLIC}:\d+ +{world.priv.name}@{PRIVATE}:\d+{cut} +open\b")
         assert screen.process.poll() is None
     screen.type("4")
     screen.wait(r"^view: connections")
