@@ -70,9 +70,7 @@ def link(namespaces_work):
 @pytest.mark.parametrize("end", ["near", "far"])
 def test_link_down_and_up(link, world, end):
     """New clients are reset meanwhile; an established connection waits and loses nothing; nobody has to help."""
-    listener = link.far.listener(FAR)
-    listener.settimeout(None)
-    server = world.keep(peers.Server(listener, lambda sock: (sock.settimeout(None), peers.echo(sock))))
+    server = world.serve(lambda sock: (sock.settimeout(None), peers.echo(sock)), FAR, link.far)
     proxy = link.relay(world, server, connect_timeout='"300ms"')
     proxy.expect_log("unreachable|timed out|timeout|No route to host")
     client = world.connect(proxy)
@@ -164,20 +162,22 @@ def test_data_at_once_after_the_handshake(world, engine, held):
     """Many connections at a time, each with 1 to 64 KiB before the worker knows of it; for certain when the worker is stopped meanwhile."""
     server = world.serve(peers.sink)
     proxy = world.relay(server, engine)
-    chance = random.Random(20)
-    count = AT_ONCE // 3 if held else AT_ONCE
-    sizes = [1, 65536, *(chance.randrange(1, 65537) for _ in range(count - 2))]
-    with proc.stopped(proxy.workers()[0]) if held else contextlib.nullcontext():
+    chance, volume = random.Random(20), 0
+    count, times = (AT_ONCE // 4, 4 * ROUNDS) if held else (AT_ONCE, ROUNDS)
+    for _ in range(times):
+        sizes = [1, 65536, *(chance.randrange(1, 65537) for _ in range(count - 2))]
         clients = []
-        for turn, size in enumerate(sizes):
-            client = world.connect(proxy)
-            peers.send_pattern(client, size, turn)
-            client.shutdown(socket.SHUT_WR)
-            clients.append(client)
-    for turn, client in enumerate(clients):
-        assert peers.receive_exactly(client, 65).decode() == peers.digest(sizes[turn], turn)
-        client.close()
-    rows.record(20, engine, f"{count} connections, {sum(sizes)} bytes{' while the worker is stopped' if held else ''}: 0 bytes lost or reordered")
+        with proc.stopped(proxy.workers()[0]) if held else contextlib.nullcontext():
+            for turn, size in enumerate(sizes):
+                client = peers.connect(world.pub, PUBLIC, proxy.port)
+                peers.send_pattern(client, size, turn)
+                client.shutdown(socket.SHUT_WR)
+                clients.append(client)
+        for turn, client in enumerate(clients):
+            assert peers.receive_exactly(client, 65).decode() == peers.digest(sizes[turn], turn)
+            client.close()
+        volume += sum(sizes)
+    rows.record(20, engine, f"{count * times} connections, {volume} bytes{' while the worker is stopped' if held else ''}: 0 bytes lost or reordered")
 
 
 def talk(sock, seed, until):

@@ -9,7 +9,7 @@ from conftest import LONG, PUBLIC
 from support import peers, rows, waits
 
 REPLY = 100 << 20 if LONG else 10 << 20
-MANY = 2000 if LONG else 100
+MANY = 10000 if LONG else 100
 
 
 def test_client_closes_first_then_a_long_reply(world, engine):

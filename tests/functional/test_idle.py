@@ -9,7 +9,7 @@ import pytest
 from conftest import LONG, PUBLIC
 from support import cgroup, peers, proc, rows, waits
 
-COUNT = 4000 if LONG else 1000
+COUNT = 8000 if LONG else 1000
 MOST_EACH = 7 * 1024    # bytes
 SECONDS = 2.0
 
@@ -130,7 +130,7 @@ def test_latency_among_idle_connections(world, engine):
     echo = world.serve(peers.echo)
     text = "".join(f'service {name} {{\n listen = {{"{world.public()}"}}\n connect = {{"{world.private(server.port)}"}}\n engine = "{engine}"\n}}\n'
                    for name, server in (("idle", keeper.server), ("busy", echo)))
-    proxy = world.proxy("-w", "1", "-f", world.config(text))
+    proxy = world.proxy("-w", "2", "-f", world.config(text))
     port = proxy.addresses("idle")[0][2]
     clients = open_all(lambda: peers.connect(world.pub, PUBLIC, port), keeper)
     busy = world.keep(peers.connect(world.pub, PUBLIC, proxy.addresses("busy")[0][2]))

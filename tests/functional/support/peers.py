@@ -109,6 +109,7 @@ class Server:
 
     def __init__(self, listener, handler=None):
         self.listener = listener
+        self.listener.settimeout(None)          # a test may take long between two connections; close() ends the wait
         self.address = listener.getsockname()
         self.handler = handler
         self.errors = []
