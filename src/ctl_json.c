@@ -53,10 +53,12 @@ text_or_null(const char *str, size_t size)
 	return str[0] != '\0' ? text(str, size) : json_null();
 }
 
+/* Without memory for it the key is left out, also where it had a value. */
 static void
 set(json_t *object, const char *key, json_t *value)
 {
-	(void)json_object_set_new_nocheck(object, key, value);
+	if (json_object_set_new_nocheck(object, key, value) == -1)
+		(void)json_object_del(object, key);
 }
 
 static void
@@ -233,14 +235,14 @@ rate_json(double rate)
 	return rate >= 0 ? json_real(rate) : json_null();
 }
 
-static json_t *
-conn_json(const struct ctl_view *view, const struct ctl_conn *conn)
+/* Every key is set, so that the object can be that of the connection before: keys cost more than values. */
+static void
+set_conn(json_t *o, const struct ctl_view *view, const struct ctl_conn *conn)
 {
 	static const struct msg_names unknown;
 	const struct msg_names *names = conn->names != NULL ? conn->names : &unknown;
 	const struct conn_record *rec = &conn->row->rec;
 	struct ctl_ends ends;
-	json_t *o = json_object();
 
 	ctl_text_ends(rec, conn->names, &ends);
 	set_int(o, "id", rec->id);
@@ -260,7 +262,6 @@ conn_json(const struct ctl_view *view, const struct ctl_conn *conn)
 	set_bytes(o, rec->bytes);
 	set(o, "rate_up", rate_json(conn->rates[0]));
 	set(o, "rate_down", rate_json(conn->rates[1]));
-	return o;
 }
 
 /* One line for each: of thousands of objects in memory, and tokens written one by one, everybody would have to wait. */
@@ -268,20 +269,22 @@ int
 ctl_json_connections(const struct ctl_view *view, FILE *out)
 {
 	const size_t flags = JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
+	json_t *o = json_object();
 	char buf[4096];
-	int r = 0;
+	int r = o != NULL ? 0 : -1;
 
 	for (size_t i = 0; i < view->conns->n && r == 0; i++) {
-		json_t *o = conn_json(view, &view->conns->list[i]);
-		size_t n = o != NULL ? json_dumpb(o, buf, sizeof(buf), flags) : 0;
+		size_t n;
 
+		set_conn(o, view, &view->conns->list[i]);
+		n = json_dumpb(o, buf, sizeof(buf), flags);
 		(void)fputs(i == 0 ? "[\n  " : ",\n  ", out);
 		if (n > 0 && n <= sizeof(buf))
 			(void)fwrite(buf, 1, n, out);
 		else
-			r = o != NULL ? json_dumpf(o, out, flags) : -1;
-		json_decref(o);
+			r = json_dumpf(o, out, flags);
 	}
+	json_decref(o);
 	(void)fputs(view->conns->n > 0 ? "\n]\n" : "[]\n", out);
 	return r;
 }
