@@ -326,7 +326,10 @@ burst_child(struct burst *burst, int done, int go)
 	}
 	while (burst->settled < burst->count && now() < deadline)
 		look(burst, 100);
-	if (write(done, &c, 1) != 1 || read(go, &c, 1) != 0)
+	if (write(done, &c, 1) != 1)
+		die("pipe");
+	(void)close(done);	/* once all have: whoever ended without a byte is missed */
+	if (read(go, &c, 1) != 0)
 		die("pipe");
 	exit(0);	/* closes, and so resets, them all */
 }

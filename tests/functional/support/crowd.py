@@ -3,18 +3,24 @@
 
 import contextlib
 import json
+import select
 import subprocess
 
-from . import stand_in
+from . import stand_in, waits
+
+PATIENCE = waits.PATIENCE + 60          # seconds; its own are 60
+ROUND_TRIP = 0.002      # seconds of a pong, however busy the machine is
 
 
 class Command:
-    """One run of it in a namespace. It goes on, or keeps its connections, until close()."""
+    """One run of it in a namespace. It goes on, or keeps its connections, until close(). It says each line within `patience` seconds."""
 
-    def __init__(self, space, *words):
+    def __init__(self, space, *words, patience=PATIENCE):
+        self.patience = patience
         self.process = space.popen([stand_in.find("crowd"), *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def line(self):
+        assert select.select([self.process.stdout], [], [], self.patience)[0], f"crowd {self.process.args[1]} said nothing within {self.patience:g} s"
         text = self.process.stdout.readline()
         assert text, f"crowd {self.process.args[1]} ended with {self.process.wait()}, see above"
         return text
@@ -33,8 +39,11 @@ class Command:
 
     def close(self):
         self.let_go()
-        self.process.wait(60)
-        self.process.stdout.close()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
 
 
 class Target(Command):
@@ -50,7 +59,7 @@ def burst(space, host, port, count, processes=3):
 
 
 def pong(space, host, port, count):
-    return Command(space, "pong", host, port, count)
+    return Command(space, "pong", host, port, count, patience=PATIENCE + count * ROUND_TRIP)
 
 
 def flood(space, host, port, seconds):
