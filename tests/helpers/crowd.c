@@ -5,7 +5,8 @@
  *   crowd target ADDR PROCESSES              sends back what it gets; says its port, then serves until its standard input ends
  *   crowd burst ADDR PORT COUNT PROCESSES    opens COUNT connections as fast as it can; on each its number goes out and must come back
  *   crowd pong ADDR PORT COUNT               one connection, COUNT times one byte there and back
- *   crowd flood ADDR PORT SECONDS            SYNs from made-up addresses (198.18.0.0/15) by a raw socket, until standard input ends or the time is over
+ *   crowd flood ADDR PORT SECONDS            SYNs from made-up addresses (198.18.0.0/15) by a raw socket, until standard input ends or the
+ *                                            time is over
  *
  * All but the target say one JSON object. A burst keeps its connections, of which each process has its share, until standard input ends, so
  * that whoever measures sees them all at once; then it resets them, so that no port is left waiting.
@@ -73,7 +74,7 @@ static unsigned
 number(const char *text)
 {
 	char *end;
-	unsigned long n = strtoul(text, &end, 10);
+	unsigned long long n = strtoull(text, &end, 10);
 
 	if (*text == '\0' || *end != '\0' || n > UINT32_MAX) {
 		errno = EINVAL;
@@ -227,9 +228,10 @@ target(char **argv)
 
 /* ---- a burst ----------------------------------------------------------------------------------------------------------------------- */
 
-/* Nanoseconds since its connect(); 0: never. Shared among the processes. */
+/* Nanoseconds. Shared among the processes. */
 struct sample {
-	uint64_t since, established, answered;
+	uint64_t since;			/* when its connect() began; 0: it did not */
+	uint64_t established, answered;	/* how long after that; 0: never */
 };
 
 struct burst {
@@ -357,12 +359,12 @@ say(const char *name, uint64_t *times, size_t n)
 	n -= zeros;
 	(void)printf("\"%s\": {\"count\": %zu", name, n);
 	if (n > 0)
-		(void)printf(", \"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f", (double)times[n / 2] / 1e3, (double)times[n * 99 / 100] / 1e3,
-		    (double)times[n * 999 / 1000] / 1e3, (double)times[n - 1] / 1e3);
+		(void)printf(", \"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f", (double)times[n / 2] / 1e3,
+		    (double)times[n * 99 / 100] / 1e3, (double)times[n * 999 / 1000] / 1e3, (double)times[n - 1] / 1e3);
 	(void)putchar('}');
 }
 
-/* `seconds` is from the first connect() to the last, `opened` what it took until all were answered. */
+/* `seconds` is from the first connect() to the last, `over` from the first to the last answer. */
 static void
 report(const struct sample *samples, size_t n)
 {
@@ -489,9 +491,11 @@ add_words(const void *data, size_t size, uint32_t sum)
 static struct syn
 make_syn(const struct sockaddr_in *to)
 {
+	uint32_t from = htonl(MADE_UP | (dice() & MADE_UP_HOSTS));
+	uint16_t port = htons((uint16_t)(1024 + dice() % 64000));
 	struct syn syn = {
-		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .saddr = htonl(MADE_UP | (dice() & MADE_UP_HOSTS)), .daddr = to->sin_addr.s_addr },
-		.tcp = { .source = htons((uint16_t)(1024 + dice() % 64000)), .dest = to->sin_port, .seq = dice(), .doff = 5, .syn = 1, .window = htons(64240) },
+		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .saddr = from, .daddr = to->sin_addr.s_addr },
+		.tcp = { .source = port, .dest = to->sin_port, .seq = dice(), .doff = 5, .syn = 1, .window = htons(64240) },
 	};
 	uint32_t sum = add_words(&syn.tcp, sizeof(syn.tcp), 0);
 
@@ -550,6 +554,7 @@ main(int argc, char **argv)
 		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 && argc == commands[i].arguments + 2)
 			return commands[i].run(argv + 2);
 	}
-	(void)fputs("usage: crowd target ADDR PROCESSES | burst ADDR PORT COUNT PROCESSES | pong ADDR PORT COUNT | flood ADDR PORT SECONDS\n", stderr);
+	(void)fputs("usage: crowd target ADDR PROCESSES | burst ADDR PORT COUNT PROCESSES | pong ADDR PORT COUNT | flood ADDR PORT SECONDS\n",
+	    stderr);
 	return 2;
 }
