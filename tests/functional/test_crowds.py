@@ -5,6 +5,7 @@ With NSPROXY_LONG a burst takes about 10 s for an engine, most of them to make a
 """
 
 import contextlib
+import resource
 import socket
 import time
 
@@ -16,10 +17,11 @@ from support import crowd, netns, peers, proc, rows, waits
 BURST = 20000 if LONG else 1000
 BACKLOG = 65535
 SMALL_BACKLOG = 128
-WORKERS = 3             # 20 000 descriptors each: two of them could not hold 20 000 connections
+WORKERS = 3             # two of them, with 20 000 descriptors each, could not hold 20 000 connections
+# Each worker holds two descriptors for a connection, and its pipes; with a margin.
+FILES = 2 * BURST // WORKERS + 300
 HONEST = 1000 if LONG else 100
-FLOOD = 60              # seconds, at most: the test ends it
-RETRY = 1e6             # us: what a lost SYN costs at least
+FLOOD = 600             # seconds, at most: the test ends it
 
 
 class Counters:
@@ -74,12 +76,15 @@ def test_burst(world, engine, room, backlog):
     Whoever fits the backlog loses not even a SYN, also when a parent that is stopped for a moment leaves all of them there. Beyond it clients have to
     try again, and all are served. In the end all are there at the same time.
     """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most < FILES:
+        pytest.skip(f"{BURST} connections need a limit of {FILES} open files, which is {most} here")
     small = backlog == "too small"
     count = max(BURST // 10, 3 * SMALL_BACKLOG) if small else min(BURST, room)
     target = world.keep(crowd.Target(world.priv, PRIVATE))
     proxy = world.relay(target.port, engine, workers=WORKERS, options=("-a", "none"), backlog=SMALL_BACKLOG if small else room)
     proxy.connections = count
-    lost, opened = Counters(world.pub, "ListenOverflows", "ListenDrops"), Counters(world.pub, "PassiveOpens")
+    lost, opened = Counters(world.pub, "ListenOverflows", "ListenDrops", "TCPSynRetrans"), Counters(world.pub, "PassiveOpens")
     cpu = proc.cpu_seconds(proxy.pid), cpu_of(proxy.workers())
     with proc.stopped(proxy.pid) if backlog != "fits" else contextlib.nullcontext():
         burst = world.keep(crowd.burst(world.pub, PUBLIC, proxy.port, count))
@@ -90,14 +95,13 @@ def test_burst(world, engine, room, backlog):
     result = burst.result()
     cpu = proc.cpu_seconds(proxy.pid) - cpu[0], cpu_of(proxy.workers()) - cpu[1]
     established, answered = result["established"], result["answered"]
-    rows.record(30, engine, f"{count} connects in {result['seconds']:.2f} s, backlog {backlog}: {100 * established['count'] / count:g} % established, "
-                f"{100 * answered['count'] / count:g} % answered, all after {result['over']:.2f} s; established p99 {established['p99'] / 1000:.1f} ms, "
-                f"accepted and answered p99 {answered['p99'] / 1000:.0f} ms; CPU of the parent {cpu[0] * 1000:.0f} ms, of workers {cpu[1] * 1000:.0f} ms; "
-                f"{lost.grown()['ListenOverflows']} times the backlog was full")
-    assert established["count"] == answered["count"] == count
+    assert (established["count"], answered["count"]) == (count, count)
+    rows.record(30, engine, f"{count} connects in {result['seconds']:.2f} s, backlog {backlog}: all established, "
+                f"all answered after {result['over']:.2f} s; established p99 {established['p99'] / 1000:.1f} ms, "
+                f"accepted and answered p99 {answered['p99'] / 1000:.0f} ms; CPU of the parent {cpu[0] * 1000:.0f} ms, "
+                f"of workers {cpu[1] * 1000:.0f} ms; {lost.grown()['ListenOverflows']} times the backlog was full")
     if not small:
-        assert set(lost.grown().values()) == {0}, f"the kernel dropped clients: {lost.grown()}"
-        assert established["max"] < RETRY, "a SYN was lost"
+        assert set(lost.grown().values()) == {0}, f"clients were dropped, or had to try again: {lost.grown()}"
     burst.close()
     proxy.wait_settled()
 
@@ -172,12 +176,12 @@ def test_syn_flood(world, engine, attacker):
     cpu = proc.cpu_seconds(proxy.pid) - before[proxy.pid][1], cpu_of(proxy.workers()) - sum(before[pid][1] for pid in proxy.workers())
     flood.let_go()
     sent = flood.result()
-    good = [seconds for seconds in times if seconds is not None]
+    assert None not in times, f"{times.count(None)} of {HONEST} honest clients were not served"
     rows.record(30, engine, f"SYN flood, {sent['sent'] / sent['seconds'] / 1000:.0f} thousand a second, {cookies.grown()['SyncookiesSent']} cookies: "
-                f"{100 * len(good) / HONEST:g} % of {HONEST} honest clients served, p50 {percentile(good, .5):.1f} ms, p99 {percentile(good, .99):.1f} ms "
-                f"(without it {percentile(alone, .5):.1f} and {percentile(alone, .99):.1f}); {sum(woken.values())} wake-ups and {idle_cpu * 1000:.0f} ms CPU "
-                f"in a second without them; with them CPU of the parent {cpu[0] * 1000:.0f} ms, of workers {cpu[1] * 1000:.0f} ms")
-    assert len(good) == HONEST
+                f"{HONEST} of {HONEST} honest clients served, p50 {percentile(times, .5):.1f} ms, p99 {percentile(times, .99):.1f} ms "
+                f"(without it {percentile(alone, .5):.1f} and {percentile(alone, .99):.1f}); {sum(woken.values())} wake-ups "
+                f"and {idle_cpu * 1000:.0f} ms CPU in a second without them; with them CPU of the parent {cpu[0] * 1000:.0f} ms, "
+                f"of workers {cpu[1] * 1000:.0f} ms")
     assert all(count <= 4 for count in woken.values()), f"somebody wakes up for the flood: {woken}"
     assert max(grown.values()) <= 0, f"memory grows with the flood: {grown}"
     proxy.wait_access(2 * HONEST)
