@@ -35,13 +35,13 @@
 #define SPLICE_ROUNDS 8
 /* Bytes in the pipe of a direction that is not marked: 256 KiB. */
 #define CAREFUL (4u * BLOCK_SIZE)
-/* A call that moved this much was large; so many in a row make a direction bulk worth marking. */
+/* A call that moved this much was large; so many in a row make a direction bulk worth marking, and so many with less take the mark back. */
 #define LARGE_MOVE (128u * 1024)
 #define LARGE_MOVES 3
-/* The mark, bytes. A quarter of it is little for a tick; so many ticks with little in a row take the mark back. */
-#define LOW_WATER (1024 * 1024)
 #define SMALL_TICKS 2
-/* Bytes that the receive buffer of a marked direction takes at least, as far as net.ipv4.tcp_rmem allows: beyond twice the mark it should. */
+/* The mark, bytes, where there is room for it. */
+#define LOW_WATER (1024 * 1024)
+/* Bytes that the receive buffer of a marked direction should take: well beyond twice the mark. */
 #define ROOM (4 * 1024 * 1024)
 /* ns; asked twice as often as the millisecond that is promised. */
 #define TICK_AFTER 500000u
@@ -51,19 +51,28 @@ const struct sandbox_rule splice_syscalls[] = {
 	{ NULL, 0, { { 0, 0, 0 }, { 0, 0, 0 } } },
 };
 
-static void
-set_mark(struct pair *pair, int d, int bytes)
+/*
+ * A mark may raise the receive buffer, but only so far that the window is as large as the mark (tcp_set_rcvlowat): the sender would stop each time
+ * before we are woken. Asking for ROOM first makes room for the sender to go on meanwhile; the kernel grants at most half of the maximum of
+ * net.ipv4.tcp_rmem (3 MiB of the usual 6), and the mark is half of what is granted where that is little.
+ */
+static int
+make_room(int fd)
 {
 	int room = ROOM;
+	socklen_t size = sizeof(room);
 
-	/*
-	 * A mark may raise the receive buffer, but only so far that the window is as large as the mark (tcp_set_rcvlowat): the sender would stop
-	 * each time before we are woken. A higher mark first makes room for the sender to go on meanwhile.
-	 *
-	 * Without the mark we are only woken more often, so failing is no error.
-	 */
-	if (bytes > 1)
-		(void)setsockopt(pair->fd[d], SOL_SOCKET, SO_RCVLOWAT, &room, sizeof(room));
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &room, sizeof(room)) == -1 || getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &room, &size) == -1)
+		return 1;
+	return room / 2 < LOW_WATER ? room / 2 : LOW_WATER;
+}
+
+/* Failing is no error: without the mark we are only woken more often. */
+static void
+set_mark(struct pair *pair, int d, bool wanted)
+{
+	int bytes = wanted ? make_room(pair->fd[d]) : 1;
+
 	(void)setsockopt(pair->fd[d], SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 	pair->dir[d].marked = bytes > 1;
 	pair->dir[d].large = pair->dir[d].small = 0;
@@ -73,7 +82,7 @@ void
 splice_unmark(struct pair *pair, int d)
 {
 	if (pair->dir[d].marked)
-		set_mark(pair, d, 1);
+		set_mark(pair, d, false);
 }
 
 static void
@@ -157,14 +166,14 @@ judge(struct pair *pair, int d, uint64_t moved)
 	const struct engine_host *host = pool_host();
 
 	if (dir->marked) {
-		if (moved >= LOW_WATER / 4)
+		if (moved >= LARGE_MOVE)
 			dir->small = 0;
 		else if (++dir->small >= SMALL_TICKS)
-			set_mark(pair, d, 1);
+			set_mark(pair, d, false);
 	} else if (moved < LARGE_MOVE || !pair->is_tcp[d]) {
 		dir->large = 0;
 	} else if (++dir->large >= LARGE_MOVES) {
-		set_mark(pair, d, LOW_WATER);
+		set_mark(pair, d, true);
 	}
 	if (dir->marked)
 		host->want_tick(host->owner, pair);

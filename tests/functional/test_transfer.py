@@ -3,15 +3,17 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
 from conftest import LONG, PRIVATE, PUBLIC
-from support import crowd, exchange, peers, rows
+from support import crowd, exchange, peers, rows, strace
 
 BIG = 1 << 30 if LONG else 64 << 20
 CONNECTIONS = 2000 if LONG else 200
@@ -163,3 +165,30 @@ def test_no_byte_waits_for_the_acknowledgement_of_the_one_before(world, engine, 
     times.sort()
     figure(f"p50 {statistics.median(times) * 1e6:.0f} us, p90 {times[len(times) * 9 // 10] * 1e6:.0f} us")
     assert times[len(times) * 9 // 10] < 0.035      # the shortest timer that an acknowledgement waits for is 40 ms
+
+
+@pytest.fixture(params=["4096 131072 1048576", "4096 131072 6291456"], ids=["1MiB", "6MiB"])
+def receive_buffers(priv, request):
+    before = priv.sysctl("net/ipv4/tcp_rmem")
+    priv.sysctl("net/ipv4/tcp_rmem", request.param)
+    yield int(request.param.split()[-1])
+    priv.sysctl("net/ipv4/tcp_rmem", before)
+
+
+@pytest.mark.skipif(not strace.present(), reason="strace is missing (apt-get install strace)")
+def test_mark_leaves_room_for_the_sender(world, receive_buffers):
+    """A low-water mark as large as the window would stop the sender before each wake-up: however small buffers are, it is half of it at most."""
+    size = 256 << 20
+    proxy = world.relay(world.serve(lambda sock: sock.sendall(bytes(size))), "splice", options=("-w", "1"))
+    with tempfile.NamedTemporaryFile("r") as log:
+        with strace.attached(proxy.workers(), "-e", "trace=setsockopt,getsockopt", "-o", log.name):
+            client = world.connect(proxy)
+            room, got = bytearray(1 << 20), 0
+            while got < size:
+                got += client.recv_into(room) or size
+            assert got == size
+        asked = re.findall(r"(\w)etsockopt\((\d+), SOL_SOCKET, SO_RCVLOWAT, \[(\d+)\]", log.read())
+    granted = [int(value) for how, _, value in asked if how == "g"]
+    marks = [int(value) for how, _, value in asked if how == "s" and 1 < int(value) <= 1 << 20]
+    assert granted and set(granted) == {receive_buffers // 2}
+    assert set(marks) == {min(receive_buffers // 4, 1 << 20)}
