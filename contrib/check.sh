@@ -278,7 +278,7 @@ builds()
 	return "$status"
 }
 
-# What each fault of the plan led to, as measured in this run.
+# What each fault led to, as measured in this run.
 show_rows()
 {
 	[ -s "$NSPROXY_ROWS" ] || return 0

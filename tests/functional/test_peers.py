@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """
-The rows of the plan that tell most, for nsproxy and for what people would use in its place, by the same driver. It compares, so only nsproxy can fail it:
+The faults of the table in README that tell most, for nsproxy and for what people would use in its place, by the same driver. It compares, so only
+nsproxy can fail it:
     NSPROXY_LONG=1 pytest-3 -s tests/functional/test_peers.py
 Each program is given its listener from the public namespace and lives in the private one, as a service manager would start it. pasta (passt) is not among
 them: it gives a namespace an interface that leads to the host's, and forwards ports to the same ports there; it takes no target's address.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 """
-Figures for the table of faults at the end of a run of everything. A test that provokes a fault of the plan says what it measured by record(); the line
-`ROW <number> <engine> <figure>` is printed, and appended to the file that NSPROXY_ROWS names. table() is for whoever shows them:
+Figures for the table of faults at the end of a run of everything, from which README has the one of what nsproxy survives. A test that provokes one of
+TITLES says what it measured by record(); the line `ROW <number> <engine> <figure>` is printed, and appended to the file that NSPROXY_ROWS names.
+table() is for whoever shows them:
     python3 tests/functional/support/rows.py FILE
 """
 
