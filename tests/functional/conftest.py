@@ -20,6 +20,7 @@ import socket
 import pytest
 
 from support import daemon, memcheck, netns, peers, sockstat, waits
+from support.link import Link
 
 RELAY_ENGINES = ("copy", "splice", "adaptive")
 PUBLIC, PRIVATE = "10.10.10.10", "172.20.0.2"
@@ -150,6 +151,14 @@ def _namespace(tag, addresses):
 
 
 @pytest.fixture
+def link(namespaces_work):
+    """Two namespaces more, and a link between them that can be cut."""
+    made = Link()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
 def short_path():
     """A directory whose path is short enough for a unix socket's name, and which everybody may enter."""
     import tempfile
@@ -161,8 +170,8 @@ def short_path():
 
 class World:
     """
-    What one test starts. close() ends clients, then targets; then the kernel must have given up every connection; then each daemon is checked and ended;
-    then the kernel's own count of sockets, and the memory of TCP, are what they were before.
+    What one test starts. close() ends clients, then targets; then the kernel must have given up every connection; then each daemon is checked and
+    ended; then the kernel's own count of sockets, and the memory of TCP, are what they were before.
     """
 
     def __init__(self, install, pub, priv, directory):

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import LONG, PRIVATE
 from support import peers, rows, waits
-from support.link import FAR, NEAR, Link
+from support.link import FAR, NEAR
 
 # Seconds of silence, between two probes, and how many of these; see src/parent_keepalive.h.
 SETTINGS = {"short": (2, 1, 2), "shipped": (300, 30, 5)}
@@ -19,13 +19,6 @@ SETTLE = 11             # seconds after which the private side gets its settings
 SPREAD = 7              # seconds that intervals may be longer by
 LATE = 5                # seconds: a busy machine
 BLOCKED = 0.5           # seconds without a byte taken: the window is closed
-
-
-@pytest.fixture
-def link(namespaces_work):
-    made = Link()
-    yield made
-    made.remove()
 
 
 @pytest.fixture(params=["short", "shipped"] if LONG else ["short"])
@@ -62,7 +55,8 @@ def until_reset(sock, limit):
 def services(world, link, engines, far, near):
     """Of each engine: its client far away, its target far away, both here."""
     public, private = world.public(), world.private(near.port)
-    places = {"client": (f"{link.near.name}@{NEAR}:0", private), "target": (public, f"{link.near.name}@{FAR}:{far.port}"), "living": (public, private)}
+    places = {"client": (f"{link.near.name}@{NEAR}:0", private), "target": (public, f"{link.near.name}@{FAR}:{far.port}"),
+              "living": (public, private)}
     return world.config("".join(
         f'service {kind}-{engine} {{\n listen = {{"{listen}"}}\n connect = {{"{connect}"}}\n engine = "{engine}"\n}}\n'
         for engine in engines for kind, (listen, connect) in places.items()))
@@ -97,7 +91,8 @@ def test_peers_that_vanish(link, world, settings):
     for (side, engine), work in waiting.items():
         seconds = work.result(limit + 2 * peers.PATIENCE) - begun
         assert least < seconds < limit, f"{side}, {engine}: {seconds:.1f} s"
-        rows.record(25, engine, f"silent {side}, keepalive after {idle} s, {count} times every {interval} to {interval + SPREAD} s: reset after {seconds:.1f} s")
+        rows.record(25, engine, f"silent {side}, keepalive after {idle} s, {count} times every {interval} to {interval + SPREAD} s: "
+                    f"reset after {seconds:.1f} s")
     assert {record["service"] for record in proxy.wait_access(len(left), end="error")} == {f"{side}-{engine}" for side, engine in left}
     assert len(proxy.access()) == len(left), "somebody who lives was cut"
     for client, target in silent.values():
