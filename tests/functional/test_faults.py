@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: ISC
-"""Faults of the table in README that no other file provokes: links, both ends at once, descriptors of a worker, channels, logs, layers of the sandbox."""
+"""
+Faults of the table in README that no other file provokes: links, both ends at once, descriptors of a worker, channels, logs, layers of the
+sandbox.
+"""
 
 import contextlib
 import ctypes

@@ -4,8 +4,8 @@ What /proc/net/sockstat says of a namespace, and whether it is back at the end o
 
 `sockets: used` and `TCP: inuse` are the namespace's own: they count every socket that somebody holds or that the kernel still has to end, listeners
 included, and must be no more than before. `tw` is its own, too, but not compared: a connection that is over in order stays there for a minute, as it
-should. `orphan`, `alloc` and `mem` are those of the whole machine. Memory of TCP belongs to sockets, so that none can be left where no socket is; but
-the kernel could lose account of it. So `mem` must be back, too, within what processors keep for themselves, at some moment at which nobody else on the
+should. `orphan`, `alloc` and `mem` are those of the whole machine. Memory of TCP belongs to sockets, so that none can be left where no socket is;
+but the kernel could lose account of it. So `mem` must be back, too, within what processors keep for themselves, at some moment at which nobody else on the
 machine has more sockets than before. What others are at work with comes and goes, while an account that is lost stays as it is: `mem` is judged only
 where it and `alloc` were the same for the last seconds of the wait.
 """
