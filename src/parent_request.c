@@ -4,7 +4,8 @@
  * Runs in: parent
  *
  * The reporter has looked at who asks; here it is believed to have done so, but nothing that it says is used unchecked, and it gets no more done in a
- * second than people would. A reporter that was taken over can therefore drain, end connections, reload: what its log lines would tell, and no more.
+ * second than people would. A reporter that was taken over can therefore drain, end connections, reload, upgrade, set the level of the log: what its
+ * log lines would tell, and no more.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -159,10 +160,10 @@ reload(struct requests *requests, const struct msg_request *request)
 	bool upgrade = request->verb == CTL_UPGRADE;
 	char by[WHO_MAX];
 
+	/* First: what cannot even begin is refused, and says so, before the call returns. */
+	log_notice("%s; %s", upgrade ? "upgrade" : "reload", who(request, by));
 	if (requests->reload == NULL || requests->reload(requests->owner, upgrade, request->number) == -1)
 		result(requests, request, CTL_REFUSED, "not now: another reload is under way, or nsproxy stops");
-	else
-		log_notice("%s; %s", upgrade ? "upgrade" : "reload", who(request, by));
 	return 0;
 }
 

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -357,6 +359,22 @@ def test_reload(world, control):
     proxy.check_descriptors = proxy.check_workers = False         # one listener more, and workers that know it
 
 
+def test_one_reload_at_a_time(world, control):
+    """Whoever asks while another one is under way is told so, and is in the log all the same."""
+    proxy = relay(world, control, world.serve(peers.echo), idle_timeout='"1h"')
+
+    def lines_when_one_was_refused():
+        before = len(proxy.lines)
+        both = [peers.Background(control.run, "reload") for _ in range(2)]
+        done = [asking.result() for asking in both]
+        refused = [result for result in done if "not now: another reload is under way" in result.stderr]
+        assert all(result.returncode == 1 for result in refused)
+        return len(refused) == 1 and 0 in [result.returncode for result in done] and [before]
+    (before,) = waits.until(lines_when_one_was_refused, "one that meets another")
+    asked = re.compile(rf"^reload; asked for by uid {os.getuid()} \(process \d+\)$")
+    waits.until(lambda: len([line for line in proxy.lines[before:] if asked.search(line.text)]) == 2, "both in the log")
+
+
 def test_questions_at_a_reload(world, control):
     """Each reload has another reporter answer: whoever asks just then is answered all the same."""
     relay(world, control, world.serve(peers.echo), idle_timeout='"1h"')
@@ -387,6 +405,25 @@ def test_not_running(control):
     assert control.run("status").returncode == ctl.NOT_RUNNING
 
 
+def stopped_now_and_then(control):
+    """Exit code of one that waits, and is stopped for a moment each second: an interrupted wait does not begin again, so it ends."""
+    asking = subprocess.Popen([control.program, "-s", control.path, "status"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def over():
+        try:
+            return asking.wait(1) is not None
+        except subprocess.TimeoutExpired:
+            asking.send_signal(signal.SIGSTOP)
+            asking.send_signal(signal.SIGCONT)
+            return False
+    try:
+        waits.until(over, "the end of the wait")
+    finally:
+        asking.kill()
+        asking.wait()
+    return asking.returncode
+
+
 def test_nobody_accepts(control):
     """A reporter that hangs, and so many before us that its queue is full: no longer wait than for an answer, and no shorter one either."""
     with ctl.FullQueue(control.path, room=3) as queue:
@@ -395,6 +432,7 @@ def test_nobody_accepts(control):
         done = control.run("status")
         assert done.returncode == 1 and f"cannot connect to {control.path}: nsproxy does not answer" in done.stderr
         assert 9 < time.monotonic() - began < 20
+        assert stopped_now_and_then(control) == 1
         asking = peers.Background(control.run, "status")
         waits.stays(lambda: not asking.done(), 0.5, "it waits")
         for _ in range(3):

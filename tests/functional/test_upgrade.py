@@ -171,6 +171,12 @@ def test_asked_for_by_nsproxyctl(world, package, short_path):
     proxy.expect_log(r"program", r"^upgrade[: ]")
     refusal = control.run("upgrade")
     assert refusal.returncode == 1 and "nsproxy-worker" in refusal.stderr
+    os.unlink(package.path(PROGRAMS[0]))
+    lines = len(proxy.lines)
+    assert "there is no program at" in control.run("upgrade").stderr
+    proxy.wait_log("upgrade refused, ", after=lines)
+    asked, said = [line.text for line in proxy.lines[lines:] if line.text.startswith("upgrade")]
+    assert asked.startswith("upgrade; asked for by uid ") and said.startswith("upgrade refused, nothing was changed: ")
     assert control.ask("status")["upgrades"] == 1
     ask(client)
 
