@@ -11,8 +11,8 @@
 
 #include "addr.h"
 
-/* Raise when msg.def, a payload or the scoreboard changes shape. */
-#define MSG_VERSION 2u
+/* Raise when msg.def, a payload or the scoreboard changes shape or meaning. */
+#define MSG_VERSION 3u
 #define MSG_MAX_SIZE 8192u		/* bytes, head included (asserted for every row) */
 #define MSG_MAX_FDS 64u
 
