@@ -271,8 +271,10 @@ ctl_json_connections(const struct ctl_view *view, FILE *out)
 	const size_t flags = JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
 	json_t *o = json_object();
 	char buf[4096];
-	int r = o != NULL ? 0 : -1;
+	int r = 0;
 
+	if (o == NULL)
+		return -1;
 	for (size_t i = 0; i < view->conns->n && r == 0; i++) {
 		size_t n;
 
