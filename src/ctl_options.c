@@ -237,7 +237,7 @@ static const struct command_row {
 	{ "drain", "[SERVICE]", "reset new clients, end the others within drain-timeout", CTL_WHAT_VERB, CTL_DRAIN, take_service },
 	{ "resume", "[SERVICE]", "take clients again", CTL_WHAT_VERB, CTL_RESUME, take_service },
 	{ "reload", NULL, "apply the configuration as it is now", CTL_WHAT_VERB, CTL_RELOAD, NULL },
-	{ "upgrade", NULL, "the same, with the programs that are installed now", CTL_WHAT_VERB, CTL_UPGRADE, NULL },
+	{ "upgrade", NULL, "reload with the programs that are installed now", CTL_WHAT_VERB, CTL_UPGRADE, NULL },
 	{ "log-level", "LEVEL", "err, warning, notice, info or debug, until the next reload", CTL_WHAT_VERB, CTL_LOG_LEVEL, take_level },
 	{ "privileges", NULL, "what each process may still do", CTL_WHAT_VERB, CTL_PRIVILEGES, NULL },
 	{ "metrics", NULL, "counters as OpenMetrics text", CTL_WHAT_VERB, CTL_METRICS, NULL },
