@@ -263,13 +263,14 @@ def test_unix_socket_over_a_reload(world, short_path):
     scraper.wait("nsproxy_connections_total", 1, **SERVICE)
     reload(proxy)
     assert os.stat(path).st_ino == inode
-    assert scraper.value("nsproxy_connections_total", **SERVICE) == 1 and scraper.value("nsproxy_reloads_total", result="good") == 1
+    scraper.wait("nsproxy_reloads_total", 1, result="good")
+    scraper.wait("nsproxy_connections_total", 1, **SERVICE)
     with open(os.path.join(world.directory, "nsproxy.conf"), encoding="utf-8") as file:
         text = file.read()
     world.config(text.replace(path, f"{path}2"))
     reload(proxy)
-    assert not os.path.exists(path)
-    assert Scraper(world.pub, f"unix:{path}2").value("nsproxy_connections_total", **SERVICE) == 1
+    waits.until(lambda: not os.path.exists(path), "the end of the path that is not named any more")
+    Scraper(world.pub, f"unix:{path}2").wait("nsproxy_connections_total", 1, **SERVICE)
     proxy.kill(signal.SIGTERM)
     proxy.wait_exit()
     assert not os.path.exists(f"{path}2")

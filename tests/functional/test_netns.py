@@ -299,9 +299,10 @@ def test_port_chosen_later(world, public, short_path):
         assert [row["listener"] for row in proxy.wait_access(times)] == [where] * times
         if control.present():
             waits.until(lambda: control.ask("services")[0]["listeners"] == [where], "the listener in nsproxyctl")
-    used(1)
-    proxy.expect_log("reporter")
     former = proxy.reporter()
+    used(1)
+    assert not proxy.alarms() and proxy.reporter() == former, "the reporter that got the new name is another one"
+    proxy.expect_log(rf"^the reporter \(process {former}\) ended: killed by signal 9")
     os.kill(former, signal.SIGKILL)
     waits.until(lambda: proxy.children("nsproxy-reporter") not in ([], [former]), "another reporter")
     used(2)

@@ -7,7 +7,7 @@ import time
 
 STEP = 0.005            # seconds between two looks at a condition that cannot be waited for in the kernel
 # Seconds; long enough for a loaded machine (and for valgrind), only ever spent by a test that fails.
-PATIENCE = 80.0 if "NSPROXY_VALGRIND" in os.environ else 20.0
+PATIENCE = 80.0 if os.environ.get("NSPROXY_VALGRIND") else 20.0
 
 
 class Timeout(AssertionError):
