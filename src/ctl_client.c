@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fdutil.h"
@@ -117,11 +118,33 @@ static chan_handler_fn *const handlers[MSG_TYPES] = {
 	[MSG_END] = on_end,
 };
 
-/* A listener whose queue is full lets us wait: for as long as sending may take (socket(7)), or not at all. */
+static int64_t
+clock_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What connect() may still wait is what sending may take (socket(7)), where 0 would be for ever. */
+static int
+limit_wait(int fd, int64_t left_ms)
+{
+	const struct timeval left = { .tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000 };
+
+	if (left_ms <= 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left));
+}
+
+/* A listener whose queue is full lets us wait, or not at all. Being stopped for a moment interrupts this (signal(7)), and does not begin it again. */
 static int
 connect_to(const char *path, int timeout_ms)
 {
-	const struct timeval timeout = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
+	const int64_t until = clock_ms() + timeout_ms;
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	FD_AUTO int fd = -1;
 	int r;
@@ -132,11 +155,13 @@ connect_to(const char *path, int timeout_ms)
 	}
 	memcpy(un.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (timeout_ms == 0 ? SOCK_NONBLOCK : 0), 0);
-	if (fd == -1 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) == -1)
+	if (fd == -1)
 		return -1;
-	do
+	do {
+		if (timeout_ms != 0 && limit_wait(fd, until - clock_ms()) == -1)
+			return -1;
 		r = connect(fd, (const struct sockaddr *)&un, sizeof(un));
-	while (r == -1 && errno == EINTR);
+	} while (r == -1 && errno == EINTR);
 	return r == 0 ? fd_take(&fd) : -1;
 }
 
