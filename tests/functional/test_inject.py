@@ -69,6 +69,7 @@ POSSIBLE = {
     "landlock_add_rule": ("ENOMEM",),
     "landlock_restrict_self": ("ENOMEM",),
     "seccomp": ("ENOMEM", "EAGAIN"),
+    "sched_setscheduler": ("EPERM", "ENOSYS"),
     "epoll_create1": ("EMFILE", "ENFILE", "ENOMEM"),
     "io_uring_setup": ("EMFILE", "ENFILE", "ENOMEM"),
     "io_uring_register": ("ENOMEM", "EINTR"),
@@ -79,7 +80,7 @@ NEVER = {
     "close", "wait4", "kill", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall", "clock_gettime", "getpid", "getppid",
     "gettid", "getuid", "geteuid", "getgid", "getegid", "getgroups", "capset", "capget", "prctl", "setresgid", "set_robust_list", "set_tid_address",
     "arch_prctl", "rseq", "getrandom", "access", "pread64", "lseek", "readlink", "umask", "sched_getaffinity", "getdents64", "uname", "poll", "statfs",
-    "sched_yield", "futex", "gettimeofday", "time", "futex",
+    "sched_yield", "futex", "gettimeofday", "time", "sched_getscheduler",
 }
 NTH = (1, 2, 5)
 AT_ONCE = 6             # daemons, where nothing is shared between them
