@@ -200,6 +200,7 @@ functional()
 # Under valgrind, which has no place in a sandbox: the build with test hooks goes without one then. The big counts would take days.
 memory()
 {
+	make -C "$work/hooked" -j2 test-helpers || return 1
 	NSPROXY_LONG='' NSPROXY_VALGRIND=$work/valgrind functional hooked valgrind "$1"
 }
 

@@ -91,9 +91,16 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"skipped, though NSPROXY_MUST_WORK=1: {report.longrepr}"
 
 
+def pytest_sessionfinish(session):
+    if _state["memcheck"] and _state["memcheck"].unseen():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter):
     if _state["memcheck"]:
         terminalreporter.write_line(_state["memcheck"].summary())
+        for program in _state["memcheck"].unseen():
+            terminalreporter.write_line(f"ERROR: valgrind looked at no {program}")
     if _figures:
         terminalreporter.section("figures")
         for name, text in _figures:

@@ -83,5 +83,9 @@ class Memcheck:
         # Each finding has a stack. One that was killed has no summary.
         return [f"process {pid}:\n" + "\n".join(text) for pid, text in said.items() if any(re.match(r" +(at|by) 0x", line) for line in text)]
 
+    def unseen(self):
+        """Programs of which it saw no process: nothing was found in them because nobody looked."""
+        return sorted({"nsproxy", "nsproxy-reporter", "nsproxy-worker"} - set(self.counts))
+
     def summary(self):
         return "valgrind looked at " + ", ".join(f"{number} {name}" for name, number in sorted(self.counts.items()))
