@@ -294,7 +294,7 @@ distcheck()
 {
 	cd "$work/main" || return 1
 	# What the lint step did need not be done again, hence these are missing, which is no failure here.
-	NSPROXY_MUST_WORK='' NSPROXY_SELECT='test_ready or test_refused' make distcheck AM_DISTCHECK_CONFIGURE_FLAGS='CLANG_TIDY=no CPPCHECK=no'
+	NSPROXY_MUST_WORK='' NSPROXY_SELECT='test_ready or test_refused' make -j2 distcheck AM_DISTCHECK_CONFIGURE_FLAGS='CLANG_TIDY=no CPPCHECK=no'
 }
 
 verdict()
