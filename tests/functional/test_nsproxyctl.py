@@ -428,11 +428,12 @@ def test_nobody_accepts(control):
     """A reporter that hangs, and so many before us that its queue is full: no longer wait than for an answer, and no shorter one either."""
     with ctl.FullQueue(control.path, room=3) as queue:
         assert queue.fill() == 3
+        stopped = peers.Background(stopped_now_and_then, control)
         began = time.monotonic()
         done = control.run("status")
         assert done.returncode == 1 and f"cannot connect to {control.path}: nsproxy does not answer" in done.stderr
         assert 9 < time.monotonic() - began < 20
-        assert stopped_now_and_then(control) == 1
+        assert stopped.result() == 1
         asking = peers.Background(control.run, "status")
         waits.stays(lambda: not asking.done(), 0.5, "it waits")
         for _ in range(3):
