@@ -180,12 +180,7 @@ enter()
 halt_systemd()
 {
 	enter systemctl --no-block poweroff >/dev/null 2>&1
-	local tries
-	for tries in $(seq 300); do
-		kill -0 "$boot" 2>/dev/null || break
-		sleep 0.1
-	done
-	[ "$tries" -lt 300 ] || kill -KILL "$boot"
+	timeout 30 tail --pid="$boot" -f /dev/null || kill -KILL "$boot"
 	wait "$boot" 2>/dev/null
 	boot=
 }

@@ -257,8 +257,9 @@ def test_flood_of_clients(world, control):
     """More than there is room for, of somebody who is not root, leaves room for root."""
     proxy = relay(world, control, top="control-mode = 666\n") if not world.install.one_id else relay(world, control)
     reporter = proxy.reporter()
-    program = ("import socket,sys,time\nheld=[]\nfor _ in range(200):\n s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET)\n"
-               f" s.setblocking(False)\n try:\n  s.connect({control.path!r})\n except BlockingIOError:\n  time.sleep(0.001)\n  continue\n held.append(s)\n"
+    program = ("import socket,struct,sys\nheld=[]\nfor _ in range(200):\n s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET)\n"
+               " s.setsockopt(socket.SOL_SOCKET,socket.SO_SNDTIMEO,struct.pack('ll',0,1000))\n"        # where the queue is full, it waits for a millisecond
+               f" try:\n  s.connect({control.path!r})\n except BlockingIOError:\n  continue\n held.append(s)\n"
                "print(len(held),flush=True)\nsys.stdin.read()\n")
     popen = {} if world.install.one_id else Somebody().popen
     with subprocess.Popen(["/usr/bin/python3", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen) as flood:

@@ -199,8 +199,7 @@ def test_rates(world, control):
 
     def feed():
         while not stop:
-            client.sendall(peers.BLOCK[:50000])
-            time.sleep(0.01)
+            client.sendall(peers.BLOCK[:50000])         # as fast as it is taken
     thread = threading.Thread(target=feed)
     thread.start()
     try:
