@@ -21,7 +21,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "log.h"
+
 #define NS	       1000000000ull
 #define EVENTS	       256
 #define MOST_PROCESSES 16u
@@ -46,20 +47,6 @@
 #define BATCH	       64u	   /* SYNs of one call */
 #define MADE_UP	       0xc6120000u /* 198.18.0.0/15: for benchmarks, belongs to nobody */
 #define MADE_UP_HOSTS  0x0001ffffu
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-die(const char *fmt, ...)
-{
-	int saved = errno;
-	va_list args;
-
-	va_start(args, fmt);
-	(void)fputs("crowd: ", stderr);
-	(void)vfprintf(stderr, fmt, args);
-	va_end(args);
-	(void)fprintf(stderr, ": %s\n", strerror(saved));
-	exit(1);
-}
 
 static uint64_t
 now(void)
@@ -78,7 +65,7 @@ number(const char *text)
 
 	if (*text == '\0' || *end != '\0' || n > UINT32_MAX) {
 		errno = EINVAL;
-		die("%s", text);
+		fatal(EXIT_MACHINE, "%s", text);
 	}
 	return (unsigned)n;
 }
@@ -90,7 +77,7 @@ address(const char *host, unsigned port)
 
 	if (inet_pton(AF_INET, host, &a.sin_addr) != 1) {
 		errno = EINVAL;
-		die("%s", host);
+		fatal(EXIT_MACHINE, "%s", host);
 	}
 	return a;
 }
@@ -111,7 +98,7 @@ watch(int epoll, int operation, int fd, uint32_t events, uint64_t who)
 	struct epoll_event e = { .events = events, .data.u64 = who };
 
 	if (epoll_ctl(epoll, operation, fd, &e) == -1)
-		die("epoll_ctl");
+		fatal(EXIT_MACHINE, "epoll_ctl");
 }
 
 /* A child that ends with its parent. The return is true in the child. */
@@ -121,7 +108,7 @@ split(void)
 	pid_t parent = getpid(), child = fork();
 
 	if (child == -1)
-		die("fork");
+		fatal(EXIT_MACHINE, "fork");
 	if (child != 0)
 		return false;
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -138,10 +125,10 @@ most_files(void)
 	struct rlimit most;
 
 	if (getrlimit(RLIMIT_NOFILE, &most) == -1)
-		die("getrlimit");
+		fatal(EXIT_MACHINE, "getrlimit");
 	most.rlim_cur = most.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &most) == -1)
-		die("setrlimit");
+		fatal(EXIT_MACHINE, "setrlimit");
 	return (unsigned)most.rlim_cur;
 }
 
@@ -157,7 +144,7 @@ take(int epoll, int listener, unsigned open, unsigned most)
 		open++;
 	}
 	if (open == most && epoll_ctl(epoll, EPOLL_CTL_DEL, listener, NULL) == -1 && errno != ENOENT)
-		die("epoll_ctl");
+		fatal(EXIT_MACHINE, "epoll_ctl");
 	return open;
 }
 
@@ -215,7 +202,7 @@ target(char **argv)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
 	if (fd == -1 || bind(fd, (struct sockaddr *)&a, size) == -1 || listen(fd, 65535) == -1 || getsockname(fd, (struct sockaddr *)&a, &size) == -1)
-		die("listen on %s", argv[0]);
+		fatal(EXIT_MACHINE, "listen on %s", argv[0]);
 	for (unsigned i = number(argv[1]); i > 0; i--) {
 		if (split())
 			serve(fd, most);
@@ -251,11 +238,11 @@ begin(struct burst *burst, uint32_t i)
 
 	if (fd == -1 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == -1 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) == -1)
-		die("socket");
+		fatal(EXIT_MACHINE, "socket");
 	burst->fds[i] = fd;
 	burst->samples[burst->first + i].since = now();
 	if (connect(fd, (struct sockaddr *)&burst->to, sizeof(burst->to)) == -1 && errno != EINPROGRESS)
-		die("connect");
+		fatal(EXIT_MACHINE, "connect");
 	watch(burst->epoll, EPOLL_CTL_ADD, fd, EPOLLOUT, i);
 }
 
@@ -264,7 +251,7 @@ settle(struct burst *burst, uint32_t i)
 {
 	burst->settled++;
 	if (epoll_ctl(burst->epoll, EPOLL_CTL_DEL, burst->fds[i], NULL) == -1)
-		die("epoll_ctl");
+		fatal(EXIT_MACHINE, "epoll_ctl");
 }
 
 static void
@@ -320,7 +307,7 @@ burst_child(struct burst *burst, int done, int go)
 	burst->epoll = epoll_create1(0);
 	burst->fds = calloc(burst->count, sizeof(*burst->fds));
 	if (burst->epoll == -1 || burst->fds == NULL)
-		die("start");
+		fatal(EXIT_MACHINE, "start");
 	for (uint32_t i = 0; i < burst->count; i++) {
 		begin(burst, i);
 		if (i % LOOK_EVERY == 0)
@@ -329,10 +316,10 @@ burst_child(struct burst *burst, int done, int go)
 	while (burst->settled < burst->count && now() < deadline)
 		look(burst, 100);
 	if (write(done, &c, 1) != 1)
-		die("pipe");
+		fatal(EXIT_MACHINE, "pipe");
 	(void)close(done);	/* once all have: whoever ended without a byte is missed */
 	if (read(go, &c, 1) != 0)
-		die("pipe");
+		fatal(EXIT_MACHINE, "pipe");
 	exit(0);	/* closes, and so resets, them all */
 }
 
@@ -371,7 +358,7 @@ report(const struct sample *samples, size_t n)
 	uint64_t *times = calloc(n, sizeof(*times)), first = UINT64_MAX, last = 0, over = 0;
 
 	if (times == NULL)
-		die("report");
+		fatal(EXIT_MACHINE, "report");
 	for (size_t i = 0; i < n; i++) {
 		first = samples[i].since < first ? samples[i].since : first;
 		last = samples[i].since > last ? samples[i].since : last;
@@ -398,11 +385,11 @@ burst(char **argv)
 	char c;
 
 	if (n == 0 || processes == 0 || processes > MOST_PROCESSES || pipe2(done, O_CLOEXEC) == -1 || pipe2(go, O_CLOEXEC) == -1)
-		die("%s connections, %s processes", argv[2], argv[3]);
+		fatal(EXIT_MACHINE, "%s connections, %s processes", argv[2], argv[3]);
 	(void)most_files();
 	burst.samples = mmap(NULL, n * sizeof(*burst.samples), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (burst.samples == MAP_FAILED)
-		die("mmap");
+		fatal(EXIT_MACHINE, "mmap");
 	for (uint32_t i = 0; i < processes; i++) {
 		burst.first = (uint32_t)((uint64_t)n * i / processes);
 		burst.count = (uint32_t)((uint64_t)n * (i + 1) / processes) - burst.first;
@@ -414,7 +401,7 @@ burst(char **argv)
 	(void)close(done[1]);
 	for (uint32_t i = 0; i < processes; i++) {
 		if (read(done[0], &c, 1) != 1)
-			die("a process ended early");
+			fatalx(EXIT_MACHINE, "a process ended early");
 	}
 	report(burst.samples, n);
 	wait_end();
@@ -436,15 +423,15 @@ pong(char **argv)
 
 	if (times == NULL || fd == -1 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) == -1 ||
 	    connect(fd, (struct sockaddr *)&to, sizeof(to)) == -1)
-		die("connect");
+		fatal(EXIT_MACHINE, "connect");
 	for (size_t i = 0; i < n; i++) {
 		uint8_t out = (uint8_t)(i % 251), in[2];
 
 		begun = now();
 		if (send(fd, &out, 1, MSG_NOSIGNAL) != 1)
-			die("byte %zu", i);
+			fatal(EXIT_MACHINE, "byte %zu", i);
 		if (recv(fd, in, sizeof(in), 0) != 1 || in[0] != out)
-			die("byte %zu came back as something else", i);
+			fatal(EXIT_MACHINE, "byte %zu came back as something else", i);
 		times[i] = now() - begun;
 		stalls += times[i] > STALL;
 	}
@@ -517,7 +504,7 @@ flood(char **argv)
 	struct mmsghdr messages[BATCH];
 
 	if (fd == -1)
-		die("raw socket");
+		fatal(EXIT_MACHINE, "raw socket");
 	while (now() < end && poll(&(struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN }, 1, 0) == 0) {
 		memset(messages, 0, sizeof(messages));
 		for (size_t i = 0; i < BATCH; i++) {
@@ -527,7 +514,7 @@ flood(char **argv)
 		}
 		n = sendmmsg(fd, messages, BATCH, 0);
 		if (n == -1 && errno != ENOBUFS)
-			die("send");
+			fatal(EXIT_MACHINE, "send");
 		sent += n > 0 ? (uint64_t)n : 0;
 	}
 	(void)printf("{\"sent\": %" PRIu64 ", \"seconds\": %.3f}\n", sent, (double)(now() - begun) / 1e9);
@@ -549,6 +536,7 @@ static const struct {
 int
 main(int argc, char **argv)
 {
+	log_set_program("crowd");
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 && argc == commands[i].arguments + 2)
